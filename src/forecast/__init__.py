@@ -1,0 +1,1 @@
+"""Bayesian updating over the takeoff dynamics of automated AI research and development."""
