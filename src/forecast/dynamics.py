@@ -1,0 +1,405 @@
+"""The four takeoff dynamics: time and parameters in, a `Path` out.
+
+One family of equations, four restrictions of it.  Plain numbers give NumPy paths; PyTensor
+variables give the same paths as a graph.  A dynamic's keyword-only signature is its schema: each
+parameter is annotated with its default prior, unit, role and source.
+
+References
+----------
+CSET, "When AI Builds AI" (January 2026), for the four dynamics; Davidson & Houlden (2025) and Jones
+(1995) for idea production with a ceiling; Acemoglu & Restrepo (2018) for new tasks as old ones are
+automated; Kwa (2025) for automation velocity.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import typing
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any, NamedTuple
+
+import numpy as np
+from scipy import special
+
+from forecast.priors import (
+    Array,
+    Beta,
+    LogNormal,
+    LogUniform,
+    Normal,
+    Parameter,
+    PositiveNormal,
+    Uniform,
+    array_module,
+)
+from forecast.schema import T0, T_END
+
+NO_FLOOR = 0.001
+"""Share of tasks kept human in dynamics without a floor; keeps logarithms finite."""
+MIN_CURVATURE = 1.05
+"""Declared floor of p = beta s_max, the power with which growth falls towards the ceiling."""
+HEADCOUNT_SLOWS = 2029.0
+"""Year from which research headcount grows at `LATE_HEADCOUNT_GROWTH`."""
+LATE_HEADCOUNT_GROWTH = 0.1
+"""Headcount growth after `HEADCOUNT_SLOWS`, nats per year."""
+MAX_REACH = 0.98
+"""Largest f26 as a share of what can be automated at all, 1 - phi."""
+
+
+class Path(NamedTuple):
+    """One path on the grid; every array has dims (..., time).
+
+    The three multipliers are never the same thing: ``m`` is output per researcher against no AI,
+    ``P`` the pace of software progress and ``W`` the overall pace of progress, both against the same
+    state without AI.
+    """
+
+    time: np.ndarray
+    """Calendar year, (time,)."""
+    s: Array
+    """ln software level, nats since 2023.0."""
+    k: Array
+    """ln compute, nats since 2023.0."""
+    e: Array
+    """Capability s + k, nats."""
+    eD: Array
+    """Capability deployed in R&D, nats."""
+    log_H: Array
+    """ln human share of required R&D tasks, current basket."""
+    logit_F: Array
+    """Logit of F, the automated share of the basket frozen at the beginning."""
+    log_m: Array
+    """ln researcher-output multiplier m."""
+    log_P: Array
+    """ln software-pace multiplier P."""
+    log_W: Array
+    """ln overall-pace multiplier W."""
+    ds: Array
+    """Software growth s', nats per year."""
+    d50: Array
+    """Deployed capability at which half of the automatable basket is automated, nats; (...)."""
+
+    @property
+    def H(self) -> Array:
+        """Human share of required R&D tasks, current basket, in (0, 1]."""
+        return np.exp(self.log_H)
+
+    @property
+    def F(self) -> Array:
+        """Automated share of the frozen basket, in [0, 1)."""
+        return special.expit(self.logit_F)
+
+    @property
+    def m(self) -> Array:
+        """Researcher-output multiplier, >= 1."""
+        return np.exp(self.log_m)
+
+    @property
+    def P(self) -> Array:
+        """Software-pace multiplier, >= 1."""
+        return np.exp(self.log_P)
+
+    @property
+    def W(self) -> Array:
+        """Overall-pace multiplier, >= 1."""
+        return np.exp(self.log_W)
+
+
+class Restriction(NamedTuple):
+    """What sets one dynamic apart within the family."""
+
+    r: Array
+    """Local return to software effort at 2026.0."""
+    room: Array
+    """Software progress left at 2026.0, nats."""
+    phi: Array = NO_FLOOR
+    """Share of the task set that is never automated."""
+    h: Array = 0.0
+    """Share of automation that comes back as new human work."""
+    gamma: Array = 0.0
+    """Gain in output per nat of new kinds of task."""
+
+
+def make_grid(end: float = T_END, per_year: int = 4) -> np.ndarray:
+    """Grid from 2023.0 to the first step at or past `end`; 4 steps a year, or 12 for monthly."""
+    steps = int(np.ceil((end - T0) * per_year - 1e-9))
+    return T0 + np.arange(steps + 1) / per_year
+
+
+def _softplus(xp: Any, x: Array) -> Array:
+    return np.logaddexp(0.0, x) if xp is np else xp.softplus(x)
+
+
+def _scan(
+    xp: Any, step: Callable[..., Any], k: Array, forcing: Array, start: tuple[Array, Array], fixed: list[Array]
+) -> tuple[Array, Array]:
+    """Run `step` along the last axis of (k, forcing) and stack its states along a last axis."""
+    if xp is np:
+        states = [start]
+        for i in range(1, k.shape[-1]):
+            states.append(step(k[..., i], forcing[..., i - 1], *states[-1], *fixed))
+        first, second = zip(*states, strict=True)
+        return np.stack(np.broadcast_arrays(*first), -1), np.stack(np.broadcast_arrays(*second), -1)
+    import pytensor
+
+    fixed = [xp.as_tensor(x, dtype="float64") for x in fixed]
+    tail = pytensor.scan(
+        step,
+        sequences=[k[1:], forcing[:-1]],
+        outputs_info=[xp.as_tensor(x, dtype="float64") for x in start],
+        non_sequences=fixed,
+        strict=True,
+        return_updates=False,
+    )
+    return tuple(xp.concatenate([xp.shape_padleft(xp.as_tensor(a, dtype="float64")), b]) for a, b in zip(start, tail, strict=True))  # type: ignore[return-value]
+
+
+_AIFM = dt.date(2025, 12, 31)
+_DH = dt.date(2025, 3, 31)
+_KWA = dt.date(2026, 1, 31)
+_JUDGEMENT = dt.date(2026, 1, 31)
+
+
+def integrate(
+    time: np.ndarray,
+    restriction: Restriction,
+    *,
+    g0: Annotated[Array, Parameter(
+        LogNormal(1.5, 0.40), "nats/yr", "production", "software growth in 2023",
+        "AI Futures Model: .25-2.5 orders of magnitude a year; Epoch AI: 3x-10x a year; Kwa: 5x a year", _AIFM)],
+    pL: Annotated[Array, Parameter(
+        LogUniform(0.15, 0.60), "-", "production", "elasticity of software pace to research labour",
+        "Davidson & Houlden 2025, parameter p", _DH)],
+    pK: Annotated[Array, Parameter(
+        Uniform(0.0, 1.0), "-", "production", "elasticity of software pace to compute, at most 1 - pL",
+        "Davidson & Houlden 2025 and Kwa 2026: pL + pK <= 1", _KWA, cap=lambda p: 1.0 - p["pL"])],
+    v: Annotated[Array, Parameter(
+        LogNormal(0.38, 0.27), "1/nat", "timing", "automation velocity per nat of deployed capability",
+        "Kwa 2026: 1/v between 1.5 and 4.2", _KWA)],
+    f26: Annotated[Array, Parameter(
+        Beta(6.0, 11.0), "share", "timing", "automated share of the frozen basket, January 2026",
+        "Kwa 2026: .25-.5, widened downwards", _KWA)],
+    sigma: Annotated[Array, Parameter(
+        Beta(4.0, 8.0), "-", "production", "elasticity of substitution between tasks",
+        "AI Futures Model: rho -5, -2, -1", _AIFM)],
+    ln_qr: Annotated[Array, Parameter(
+        Normal(float(np.log(2.0)), 0.7), "nats", "production",
+        "ln AI speed-up over a human on automated tasks at 2026.0 (q = 1 + exp(ln_qr))",
+        "OpenAI 2026: 3.1 agent-workdays per workday", dt.date(2026, 6, 25))],
+    chi: Annotated[Array, Parameter(
+        LogNormal(0.7, 0.4), "-", "production", "slope of ln AI productivity in deployed capability",
+        "judgement", _JUDGEMENT)],
+    tau: Annotated[Array, Parameter(
+        LogNormal(0.35, 0.40), "yr", "timing", "lag from discovery to deployment in R&D",
+        "judgement: training plus deployment time", _JUDGEMENT)],
+    gK1: Annotated[Array, Parameter(
+        Normal(1.38, 0.12), "nats/yr", "inputs", "compute growth before the slow-down",
+        "AI Futures Model", _AIFM)],
+    ts: Annotated[Array, Parameter(
+        Uniform(2026.5, 2030.0), "calendar year", "inputs", "date at which compute growth slows",
+        "AI Futures Model", _AIFM)],
+    gK2: Annotated[Array, Parameter(
+        PositiveNormal(0.58, 0.18), "nats/yr", "inputs", "compute growth after the slow-down",
+        "AI Futures Model", _AIFM)],
+    gL: Annotated[Array, Parameter(
+        Normal(0.65, 0.12), "nats/yr", "inputs", "research headcount growth until 2029",
+        "Epoch AI; Kwa 2026", _KWA)],
+) -> Path:
+    """Integrate the family on a grid.
+
+    The equations, with x = 1 - s/s_max and u = v (1 - phi)(eD - d50)::
+
+        (1) ds/dt  = g0 exp{pL (l + ln m - ln m(t0)) + pK k} x^(beta s_max)
+        (2) s_max  = s_r + room,  s_r = 3 g0,  beta = pL chi (1 - s_r/s_max) / r
+        (3) deD/dt = (e - eD)/tau
+        (4) H      = H* + (1 - H*) sigmoid(-u),  H* = phi + (1 - phi) h
+        (5) F      = (1 - phi) sigmoid(u)
+        (6) ln q   = softplus(ln q_r + chi (eD - e_r))
+        (7) ln m   = -logaddexp(ln H, ln(1-H) - (1-sigma) ln q)/(1-sigma) + gamma h softplus(u)
+        (8) W      = (s' + k') / (s'/P + k'),  P = (m/m(t0))^pL
+
+    Within a step of length D the factor G = g0 exp{...} is frozen and dx/dt = -(G/s_max) x^p solved
+    exactly, so the ceiling bounds s and nothing blows up.
+
+    Parameters
+    ----------
+    time
+        Equally spaced calendar years from 2023.0, (time,).
+    restriction
+        What sets the dynamic apart.
+
+    Returns
+    -------
+    Path
+        Arrays (..., time) where the parameters are broadcast to (...).
+    """
+    r, room, phi, h, gamma = restriction
+    xp = array_module(r, room, phi, h, gamma, g0, pL, v, f26)
+    if xp is np:
+        r, room, phi, h, gamma, g0, pL, pK, v, f26, sigma, ln_qr, chi, tau, gK1, ts, gK2, gL = (
+            np.asarray(x, float)
+            for x in (r, room, phi, h, gamma, g0, pL, pK, v, f26, sigma, ln_qr, chi, tau, gK1, ts, gK2, gL)
+        )
+    D = float(time[1] - time[0])
+
+    def along(x: Array) -> Array:
+        return x[..., None] if getattr(x, "ndim", 0) else x
+
+    s_r = 3.0 * g0
+    s_max = s_r + room                                                            # (2)
+    beta = pL * chi * (1.0 - s_r / s_max) / r
+    p = xp.maximum(beta * s_max, MIN_CURVATURE)
+    c = pL * gL + pK * gK1 - beta * g0
+    c = xp.where(xp.abs(c) < 1e-8, 1e-8, c)
+    e_r = g0 * xp.expm1(3 * c) / c + 3 * gK1 - tau * (g0 * xp.exp(3 * c) + gK1)
+    reach = xp.minimum(f26 / (1 - phi), MAX_REACH)
+    velocity = v * (1 - phi)
+    d50 = e_r - xp.log(reach / (1 - reach)) / velocity
+    H_star = phi + (1 - phi) * h
+
+    k = along(gK1) * (time - T0) + along(gK2 - gK1) * xp.maximum(time - along(ts), 0.0)
+    headcount = along(gL) * (np.minimum(time, HEADCOUNT_SLOWS) - T0) + LATE_HEADCOUNT_GROWTH * np.maximum(
+        time - HEADCOUNT_SLOWS, 0.0
+    )
+    forcing = along(pL) * headcount + along(pK) * k
+
+    def multiplier(eD: Array, *q: Array) -> tuple[Array, Array, Array]:
+        H_star, velocity, d50, sigma, ln_qr, chi, e_r, gamma_h = q
+        u = velocity * (eD - d50)
+        log_H = xp.log(H_star + (1 - H_star) * xp.exp(-_softplus(xp, u)))         # (4)
+        log_A = xp.log1p(-H_star) - _softplus(xp, -u)                             # ln(1 - H)
+        ln_q = _softplus(xp, ln_qr + chi * (eD - e_r))                            # (6)
+        ces = -xp.logaddexp(log_H, log_A - (1 - sigma) * ln_q) / (1 - sigma)
+        return u, log_H, ces + gamma_h * _softplus(xp, u)                         # (7)
+
+    task = [H_star, velocity, d50, sigma, ln_qr, chi, e_r, gamma * h]
+    eD_start = -tau * (g0 + gK1)                                                  # (3) at t0
+    log_m0 = multiplier(eD_start, *task)[2]
+    decay = -xp.expm1(-D / tau)
+
+    def step(k_next: Array, forcing: Array, log_x: Array, eD: Array, *fixed: Array) -> tuple[Array, Array]:
+        g0, pL, log_m0, p, s_max, decay, *task = fixed
+        log_G = xp.log(g0) + forcing + pL * (multiplier(eD, *task)[2] - log_m0)   # (1)
+        z = xp.log(p - 1) + log_G + np.log(D) - xp.log(s_max) + (p - 1) * log_x
+        log_x = log_x - _softplus(xp, z) / (p - 1)
+        s = -s_max * xp.expm1(log_x)
+        return log_x, eD + decay * (s + k_next - eD)                              # (3)
+
+    zero = 0.0 * (g0 + eD_start)
+    log_x, eD = _scan(xp, step, k, forcing, (zero, eD_start), [g0, pL, log_m0, p, s_max, decay, *task])
+    s = -along(s_max) * xp.expm1(log_x)
+    u, log_H, log_m = multiplier(eD, *(along(x) for x in task))
+    log_P = along(pL) * (log_m - along(log_m0))
+    ds = xp.exp(xp.log(along(g0)) + forcing + log_P + along(p) * log_x)
+    dk = along(gK1) + along(gK2 - gK1) * (time >= along(ts))
+    log_W = xp.log(ds + dk) - xp.log(ds * xp.exp(-log_P) + dk)                    # (8)
+    logit_F = u + xp.log1p(-along(phi)) - xp.log1p(along(phi) * xp.exp(u))        # (5)
+    return Path(time, s, k, s + k, eD, log_H, logit_F, log_m, log_P, log_W, ds, d50)
+
+
+def _annotated(function: Callable[..., Any]) -> dict[str, Parameter]:
+    hints = typing.get_type_hints(function, include_extras=True)
+    found = {n: getattr(h, "__metadata__", (None,))[0] for n, h in hints.items()}
+    return {n: p for n, p in found.items() if isinstance(p, Parameter)}
+
+
+SHARED: dict[str, Parameter] = _annotated(integrate)
+"""Parameters every dynamic shares, in declaration order."""
+
+
+@dataclass(frozen=True)
+class Dynamic:
+    """A dynamic: a pure function from time and parameters to a `Path`."""
+
+    name: str
+    restrict: Callable[..., Restriction]
+    """From the dynamic's own parameters to its restriction of the family."""
+    parameters: dict[str, Parameter]
+    """Own parameters by name; `SHARED` has the others."""
+
+    @property
+    def summary(self) -> str:
+        """One line on what the dynamic says."""
+        return (self.restrict.__doc__ or "").strip()
+
+    def restriction(self, theta: Mapping[str, Array]) -> Restriction:
+        """Restriction at the own parameters in `theta`, which may hold others."""
+        return self.restrict(**{n: theta[n] for n in self.parameters})
+
+    def __call__(self, time: np.ndarray, theta: Mapping[str, Array]) -> Path:
+        """Path on the grid `time`; `theta` holds own and shared parameters and may hold others."""
+        return integrate(time, self.restriction(theta), **{n: theta[n] for n in SHARED})
+
+
+DYNAMICS: dict[str, Dynamic] = {}
+"""Registry of dynamics by name, filled by `dynamic`."""
+
+
+def dynamic(function: Callable[..., Restriction]) -> Dynamic:
+    """Register a dynamic under its function's name."""
+    return DYNAMICS.setdefault(function.__name__, Dynamic(function.__name__, function, _annotated(function)))
+
+
+_RETURNS = "Davidson & Houlden 2025: .4-3.6; Ho & Whitfill 2025: language 1.89 (90 % interval 1.07-3.21)"
+_ROOM = "Davidson & Houlden 2025: 6 to 16 orders of magnitude"
+
+
+@dynamic
+def explosive(
+    *,
+    r: Annotated[Array, Parameter(
+        LogUniform(1.2, 3.6), "-", "core", "local return to software effort at 2026.0, above one",
+        _RETURNS, _DH)],
+    room: Annotated[Array, Parameter(
+        Uniform(14.0, 37.0), "nats", "core", "software progress left at 2026.0: a far ceiling", _ROOM, _DH)],
+) -> Restriction:
+    """Automation rises to everything, returns exceed one and the ceiling is far: gains compound."""
+    return Restriction(r, room)
+
+
+@dynamic
+def decaying(
+    *,
+    r: Annotated[Array, Parameter(
+        LogUniform(0.25, 1.0), "-", "core", "local return to software effort at 2026.0, below one",
+        "Ho & Whitfill 2025: below 1 after a compute-share cut", _DH)],
+    room: Annotated[Array, Parameter(
+        LogNormal(4.5, 0.5), "nats", "core", "software progress left at 2026.0: a near ceiling",
+        "judgement: about two orders of magnitude", _JUDGEMENT)],
+) -> Restriction:
+    """Automation rises too, but returns below one and a near ceiling let the multiplier decay."""
+    return Restriction(r, room)
+
+
+@dynamic
+def amdahl(
+    *,
+    r: Annotated[Array, Parameter(
+        LogUniform(0.4, 3.6), "-", "production", "local return to software effort at 2026.0", _RETURNS, _DH)],
+    room: Annotated[Array, Parameter(
+        Uniform(14.0, 37.0), "nats", "production", "software progress left at 2026.0", _ROOM, _DH)],
+    phi: Annotated[Array, Parameter(
+        Beta(2.0, 8.0), "share", "core", "share of a fixed task set that is never automated",
+        "judgement", _JUDGEMENT)],
+) -> Restriction:
+    """Some of a fixed set of tasks cannot be automated, and they bind."""
+    return Restriction(r, room, phi=phi)
+
+
+@dynamic
+def expanding_pie(
+    *,
+    r: Annotated[Array, Parameter(
+        LogUniform(0.4, 3.6), "-", "production", "local return to software effort at 2026.0", _RETURNS, _DH)],
+    room: Annotated[Array, Parameter(
+        Uniform(14.0, 37.0), "nats", "production", "software progress left at 2026.0", _ROOM, _DH)],
+    h: Annotated[Array, Parameter(
+        Beta(3.0, 5.0), "share", "core", "share of automation that comes back as new human work",
+        "judgement", _JUDGEMENT)],
+    gamma: Annotated[Array, Parameter(
+        LogNormal(0.5, 0.5), "-", "production", "gain in output per nat of new kinds of task",
+        "judgement", _JUDGEMENT)],
+) -> Restriction:
+    """Each step of automation reveals contributions that only humans can make; the task set grows."""
+    return Restriction(r, room, h=h, gamma=gamma)

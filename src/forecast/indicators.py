@@ -1,0 +1,548 @@
+"""Observation models: what each indicator would show if a path were true.
+
+An indicator is one function from a `Reading` (a path read off at the rows' dates) and its parameters
+to a law of its rows.  It names the rows it takes, and its parameters carry their priors.  Category 1
+is broad capability, 2 the ladder of AI R&D benchmarks, 3 the signs inside companies.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import typing
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+import numpy as np
+import pandas as pd
+from scipy import special, stats
+
+from forecast.laws import Counted, Law, Observed, Reported, Shortfall, SplitShortfall
+from forecast.priors import Array, HalfNormal, LogNormal, Normal, Parameter, Prior, array_module
+from forecast.schema import T0, Role
+
+HORIZON_CEILING = 960.0
+"""Minutes above which METR calls its time horizons unreliable; longer ones are right-censored."""
+BEST_SCORE = 0.97
+"""Score of a perfect model on a benchmark: the rest are broken or mislabelled items."""
+LEADERS = ("OpenAI", "Anthropic", "Google")
+"""Developers whose flagships share one mean shortfall from the frontier; the others share another."""
+MIN_HORIZON_SLOPE = 0.05
+"""Least growth of ln horizon per nat, which keeps the shortfall's scale positive."""
+EARLY_TOOLS_UNTIL = 2025.5
+"""Trials observed up to this date used tools early enough to cost time."""
+
+
+@dataclass(frozen=True)
+class Reading:
+    """A path read at the dates of an indicator's rows.
+
+    Attributes
+    ----------
+    rows
+        The rows: columns of the archive and of `models.csv`, `time` in calendar years, `company`.
+    at
+        ``at(name, lag=0.0)``: a field of `dynamics.Path` at the rows' dates less `lag` years, (row,).
+    start
+        ``start(name)``: the same field at 2023.0.
+    capability
+        Capability of the best public models plus the correlated deviation, nats, (row,).
+    shortfall
+        Mean shortfall of each row's developer from the frontier, nats, (row,).
+    d50
+        Deployed capability at which half of the automatable basket is automated, nats.
+    disclosed
+        Shape of voluntary disclosure of each row, 0 where the publisher is independent, (row,).
+    """
+
+    rows: pd.DataFrame
+    at: Callable[..., Array]
+    start: Callable[[str], Array]
+    capability: Array
+    shortfall: Array
+    d50: Array
+    disclosed: Array
+
+
+@dataclass(frozen=True)
+class Indicator:
+    """An observation model: the archive ids it takes, how rows become observations, and its law."""
+
+    name: str
+    ids: tuple[str, ...]
+    family: dict[str, str]
+    """Indicator family by archive id."""
+    prepare: Callable[[pd.DataFrame], Observed]
+    law: Callable[..., Law]
+    own: dict[str, Parameter]
+    """Own parameters by argument of `law`."""
+    shared: tuple[str, ...]
+    """Arguments of `law` that are parameters declared elsewhere."""
+    per_id: bool
+    """Whether each archive id has its own copy of the own parameters, ``id.argument``."""
+    flagship_rows: bool
+
+    def parameters(self, ids: Iterable[str]) -> dict[str, Parameter]:
+        """Own parameters by full name, given the archive ids that have rows."""
+        if not self.per_id:
+            return dict(self.own)
+        return {f"{i}.{n}": p for i in ids for n, p in self.own.items()}
+
+
+INDICATORS: dict[str, Indicator] = {}
+"""Registry of observation models by name."""
+
+_J = dt.date(2026, 1, 31)
+
+
+def _p(prior: Prior, unit: str, role: Role, meaning: str, source: str = "judgement",
+       informed: dt.date = _J) -> Parameter:
+    return Parameter(prior, unit, role, meaning, source, informed)
+
+
+def _own(function: Callable[..., Any]) -> dict[str, Parameter]:
+    hints = typing.get_type_hints(function, include_extras=True)
+    found = {n: getattr(hint, "__metadata__", (None,))[0] for n, hint in hints.items()}
+    return {n: p for n, p in found.items() if isinstance(p, Parameter)}
+
+
+def indicator(
+    *ids: str, family: str | dict[str, str], prepare: Callable[[pd.DataFrame], Observed],
+    per_id: bool = False, flagship_rows: bool = False,
+) -> Callable[[Callable[..., Law]], Callable[..., Law]]:
+    """Register an observation model for the archive ids it takes, the preferred one first.
+
+    With ``per_id`` the own parameters reach the law as one value per row, (row,), each archive id
+    having its own.
+    """
+
+    def register(function: Callable[..., Law]) -> Callable[..., Law]:
+        own = _own(function)
+        shared = [n for n in typing.get_type_hints(function) if n not in ("read", "y", "return", *own)]
+        INDICATORS[function.__name__] = Indicator(
+            function.__name__, ids, family if isinstance(family, dict) else dict.fromkeys(ids, family),
+            prepare, function, own, tuple(shared), per_id, flagship_rows,
+        )
+        return function
+
+    return register
+
+
+# Parameters that every reading shares ---------------------------------------------------------------
+
+READING: dict[str, Parameter] = {
+    "release_gap": _p(LogNormal(0.12, 0.5), "yr", "measurement",
+                      "internal use of a model before its release", "judgement: weeks to months"),
+    "shortfall": _p(HalfNormal(0.7), "nats", "calibration",
+                    "mean shortfall of a leading developer's flagship from the frontier"),
+    "shortfall_followers": _p(HalfNormal(1.5), "nats", "calibration",
+                              "mean shortfall of another developer's flagship from the frontier"),
+    "deviation_sd": _p(HalfNormal(0.7), "nats", "measurement",
+                       "sd of the correlated deviation of published capability from the path"),
+    "disclosure_lab": _p(HalfNormal(1.0), "-", "measurement",
+                         "how strongly AI companies report favourable noise"),
+    "disclosure_tech": _p(HalfNormal(1.0), "-", "measurement",
+                          "how strongly large technology companies report favourable noise"),
+}
+LADDER: dict[str, Parameter] = {
+    "g2": _p(LogNormal(1.5, 0.6), "nats", "timing", "gap from engineering to experiments"),
+    "g3": _p(LogNormal(2.5, 0.6), "nats", "timing", "gap from experiments to creative ideation"),
+    "g4": _p(LogNormal(2.5, 0.6), "nats", "timing", "gap from ideation to strategy and leadership"),
+    "mu_D": _p(Normal(1.0, 1.5), "nats", "measurement",
+               "transfer gap: how much easier benchmarks are than the real work of their rung"),
+}
+SURVEYS: dict[str, Parameter] = {
+    "programme_anthropic": _p(Normal(0.0, 0.3), "nats", "calibration", "Anthropic's measuring programme"),
+    "programme_metr": _p(Normal(0.0, 0.3), "nats", "calibration", "METR's measuring programme"),
+    "respondents_anthropic": _p(Normal(0.0, 0.2), "nats", "calibration",
+                                "error shared by recalled and current values of Anthropic's survey"),
+    "respondents_metr": _p(Normal(0.0, 0.2), "nats", "calibration",
+                           "error shared by recalled and current values of METR's survey"),
+    "hype_speed": _p(Normal(0.40, 0.2), "nats", "measurement", "overstatement when staff report speed",
+                     "belief gap of the METR trial: +24 % believed, -19 % measured", dt.date(2025, 7, 10)),
+    "hype_value": _p(Normal(0.25, 0.25), "nats", "measurement", "overstatement when staff report value"),
+}
+SHARED: dict[str, Parameter] = READING | LADDER | SURVEYS
+"""Observation parameters that more than one indicator reads."""
+
+DEVIATION_STEP = 0.5
+"""Years between the knots of the deviation."""
+DEVIATION_TIME = 1.0
+"""Correlation time of the deviation, years."""
+
+
+def deviation_knots(last: float) -> np.ndarray:
+    """Half-yearly knots from 2023.0 to the first at or past `last`, calendar years."""
+    return T0 + DEVIATION_STEP * np.arange(int(np.ceil((last - T0) / DEVIATION_STEP - 1e-9)) + 1)
+
+
+def deviation_parameters(last: float) -> dict[str, Parameter]:
+    """One standard-normal innovation per knot of the deviation."""
+    return {
+        f"deviation_{knot:.1f}": _p(Normal(0.0, 1.0), "sd", "measurement",
+                                    f"innovation of the correlated deviation at {knot:.1f}")
+        for knot in deviation_knots(last)
+    }
+
+
+def deviation_factor(count: int) -> np.ndarray:
+    """Lower factor L of an Ornstein-Uhlenbeck process of unit sd at the knots, (knot, innovation)."""
+    rho = np.exp(-DEVIATION_STEP / DEVIATION_TIME)
+    i, j = np.indices((count, count))
+    scale = np.where(j == 0, 1.0, np.sqrt(1 - rho**2))
+    return np.where(i >= j, rho ** np.abs(i - j) * scale, 0.0)
+
+
+SOFTWARE_GROWTH_ROW = {
+    "indicator_id": "software_growth", "entity": "frontier", "observed_at": dt.date(2025, 10, 1),
+    "published_at": dt.date(2025, 10, 1), "value": 0.0, "lower": -0.2, "upper": 0.2,
+    "interval_level": float(2 * stats.norm.cdf(1) - 1), "kind": "declared", "disclosure": "independent",
+    "source_title": "Epoch AI: algorithmic progress, read as growth constant within .2 nats a year a year",
+}
+"""A row of evidence that stands in no table: software growth without AI was roughly constant."""
+
+
+# Rows to observations -------------------------------------------------------------------------------
+
+_COMPANIES = {
+    "Anthropic": ("Anthropic", "Claude"),
+    "OpenAI": ("OpenAI", "Codex"),
+    "Google": ("Google",),
+    "Microsoft": ("Microsoft",),
+}
+LABS = ("Anthropic", "OpenAI")
+"""Companies whose main business is AI; the other named companies are large technology companies."""
+
+
+def company_of(entity: str) -> str:
+    """Company an entity of category 3 speaks for, or ``industry``."""
+    return next((c for c, words in _COMPANIES.items() if any(w in entity for w in words)), "industry")
+
+
+def standard_errors(rows: pd.DataFrame, link: Callable[[Any], Any]) -> tuple[np.ndarray, np.ndarray]:
+    """Standard errors below and above each value on the scale of `link`; 0 where no interval is given."""
+    z = stats.norm.ppf((1 + rows["interval_level"].to_numpy(float)) / 2)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        y, low, high = (link(rows[c].to_numpy(float)) for c in ("value", "lower", "upper"))
+        below, above = (y - low) / z, (high - y) / z
+    return np.nan_to_num(below, posinf=0.0), np.nan_to_num(above, posinf=0.0)
+
+
+def _observed(rows: pd.DataFrame, link: Callable[[Any], Any]) -> Observed:
+    """Values, bounds and intervals on the scale of `link`; `bound` says which."""
+    y = link(rows["value"].to_numpy(float))
+    ends = (link(rows[c].to_numpy(float)) for c in ("lower", "upper"))
+    interval = (rows["bound"] == "interval").to_numpy()
+    low = np.where(rows["bound"] == "upper", -np.inf, y)
+    high = np.where(rows["bound"] == "lower", np.inf, y)
+    low, high = (np.where(interval, end, x) for end, x in zip(ends, (low, high), strict=True))
+    below, above = standard_errors(rows, link)
+    return Observed(low, high, below, above, np.nan_to_num(rows["n"].to_numpy(float)))
+
+
+def _logs(rows: pd.DataFrame) -> Observed:
+    return _observed(rows, np.log)
+
+
+def _growth(rows: pd.DataFrame) -> Observed:
+    return _observed(rows, lambda v: np.log1p(v / 100))
+
+
+def _speed_up(rows: pd.DataFrame) -> Observed:
+    """A change in task time, percent, as ln of the gain in speed; the interval turns round."""
+    turned = rows.assign(lower=rows["upper"], upper=rows["lower"])
+    return _observed(turned, lambda v: -np.log1p(v / 100))
+
+
+def _logit_percent(v: Array) -> Array:
+    return special.logit(np.asarray(v) / 100)
+
+
+def _shares(rows: pd.DataFrame) -> Observed:
+    return _observed(rows, _logit_percent)
+
+
+def _days(rows: pd.DataFrame) -> Observed:
+    return _observed(rows, lambda v: np.log(v / 365.25))
+
+
+def _counts(rows: pd.DataFrame) -> Observed:
+    n = rows["n"].to_numpy(float)
+    k = np.round(rows["value"].to_numpy(float) / 100 * n)
+    return Observed(k, k, 0 * n, 0 * n, n)
+
+
+def _points(rows: pd.DataFrame) -> Observed:
+    return _observed(rows, lambda v: v)
+
+
+def _minutes(rows: pd.DataFrame) -> Observed:
+    seen = _observed(rows, np.log)
+    censored = seen.low > np.log(HORIZON_CEILING)
+    return seen._replace(
+        low=np.where(censored, np.log(HORIZON_CEILING), seen.low), high=np.where(censored, np.inf, seen.high)
+    )
+
+
+def _scores(rows: pd.DataFrame) -> Observed:
+    """Logit of y/u with the sampling error of k of n, y = (k + 1/2)/(n + 1); else of the interval."""
+    n = rows["n"].to_numpy(float)
+    share = rows["value"].to_numpy(float) / 100
+    y = np.where(np.isnan(n), share, (share * n + 0.5) / (n + 1))
+    y = np.clip(y, 1e-4, BEST_SCORE - 1e-3)
+    slope = BEST_SCORE / (y * (BEST_SCORE - y))
+    below, above = standard_errors(rows, lambda v: v / 100)
+    se = np.where(np.isnan(n), slope * (below + above) / 2, slope * np.sqrt(y * (1 - y) / n))
+    value = special.logit(y / BEST_SCORE)
+    return Observed(value, value, se, se, np.nan_to_num(n))
+
+
+# Category 1: broad capability -----------------------------------------------------------------------
+
+_EPOCH = dt.date(2025, 12, 31)
+
+
+@indicator("metr_th50_v11", "metr_th50_v10", family="long tasks", prepare=_minutes, flagship_rows=True)
+def time_horizon(
+    read: Reading, y: Observed, *,
+    h0: Annotated[Array, _p(Normal(float(np.log(4.0)), 0.7), "ln min", "calibration", "ln horizon at e = 0",
+                            "METR: GPT-4, March 2023, about four minutes")],
+    h1: Annotated[Array, _p(LogNormal(0.6, 0.5), "1/nat", "calibration", "growth of ln horizon per nat")],
+    h2: Annotated[Array, _p(Normal(0.02, 0.04), "1/nat^2", "measurement", "curvature of ln horizon")],
+    tau_h: Annotated[Array, _p(HalfNormal(0.35), "ln min", "calibration", "noise beyond the interval")],
+    suite_10: Annotated[Array, _p(Normal(0.0, 0.3), "ln min", "calibration",
+                                  "offset of suite TH1.0 against TH1.1")],
+) -> Law:
+    """Ln minutes = h0 + h1 e + h2 e^2/2, two-piece error, right-censored at 960 minutes."""
+    e = read.capability
+    older = (read.rows["indicator_id"] == "metr_th50_v10").to_numpy(float)
+    mu = h0 + h1 * e + h2 * e**2 / 2 + suite_10 * older
+    slope = array_module(e).maximum(h1 + h2 * e, MIN_HORIZON_SLOPE)
+    low, high = ((se**2 + tau_h**2) ** 0.5 for se in (y.se_low, y.se_high))
+    return SplitShortfall(mu, low, high, slope * read.shortfall)
+
+
+@indicator("epoch_eci", family="broad index", prepare=_points, flagship_rows=True)
+def capability_index(
+    read: Reading, y: Observed, *,
+    c0: Annotated[Array, _p(Normal(126.0, 3.0), "points", "calibration", "index at e = 0", "Epoch AI", _EPOCH)],
+    c1: Annotated[Array, _p(LogNormal(5.5, 0.3), "points/nat", "calibration", "index points per nat",
+                            "Epoch AI", _EPOCH)],
+    J: Annotated[Array, _p(HalfNormal(6.0), "points", "inputs", "one-off jump of reasoning models")],
+    eci_sd: Annotated[Array, _p(LogNormal(1.5, 0.3), "points", "calibration", "noise of the index")],
+) -> Law:
+    """Points = c0 + c1 e + J reasoning; the shortfall carries the long lower tail."""
+    reasoning = (read.rows["reasoning"] == "yes").to_numpy(float)
+    return Shortfall(c0 + c1 * read.capability + J * reasoning, eci_sd + np.zeros(len(y.low)), c1 * read.shortfall)
+
+
+# Category 2, and the messy tasks of category 1: scores in percent -----------------------------------
+
+BENCHMARK_SD = float(np.hypot(1.0, 1.5))
+"""Sd of a benchmark's place: 1.0 around its rung and 1.5 between benchmark transfer gaps, nats."""
+MESSY_SD = 2.5
+"""Sd of a messy-task benchmark's place around half automation, nats."""
+_Slope = Annotated[Array, _p(LogNormal(0.5, 0.5), "1/nat", "calibration", "rise of the logit score per nat")]
+_Spread = Annotated[Array, _p(HalfNormal(0.5), "logit", "calibration", "noise beyond sampling error")]
+
+
+def _benchmark(read: Reading, y: Observed, slope: Array, place: Array, spread: Array) -> Law:
+    """Logit(y/u) = slope (e - place), an exponential shortfall, and sampling plus extra noise."""
+    sd = (y.se_low**2 + spread**2) ** 0.5
+    return Shortfall(slope * (read.capability - place), sd, slope * read.shortfall)
+
+
+def rung_places(d50: Array, g2: Array, g3: Array, g4: Array) -> tuple[Array, Array, Array, Array]:
+    """Deployed capability at which each rung is half automated, nats.
+
+    The four rungs carry equal weight in the basket, so their mean is `d50`.
+    """
+    first = d50 - (3 * g2 + 2 * g3 + g4) / 4
+    return first, first + g2, first + g2 + g3, first + g2 + g3 + g4
+
+
+MESSY = {
+    "rli_automation": "messy tasks", "the_agent_company": "messy tasks", "apex_agents": "messy tasks",
+    "cl_bench": "new facts",
+}
+"""Benchmarks of category 1 scored in percent, with their family."""
+ENGINEERING = ("swe_verified_epoch", "swe_pro", "terminal_bench_20_board", "terminal_bench_21", "gso_opt1")
+"""Benchmarks of rung 1."""
+EXPERIMENTS = ("mle_bench_board", "mle_bench_30", "paperbench_10", "core_bench_hard", "posttrainbench")
+"""Benchmarks of rung 2; rungs 3 and 4 have none, and the gaps g3 and g4 carry their prior."""
+
+
+@indicator(*MESSY, family=MESSY, prepare=_scores, per_id=True, flagship_rows=True)
+def messy_tasks(
+    read: Reading, y: Observed, *, slope: _Slope, spread: _Spread,
+    place: Annotated[Array, _p(Normal(0.0, 1.0), "sd", "calibration", "place around half automation")],
+) -> Law:
+    """A benchmark of messy tasks or new facts, placed widely around half automation."""
+    return _benchmark(read, y, slope, read.d50 + MESSY_SD * place, spread)
+
+
+@indicator(*ENGINEERING, *EXPERIMENTS, prepare=_scores, per_id=True, flagship_rows=True,
+           family=dict.fromkeys(ENGINEERING, "engineering") | dict.fromkeys(EXPERIMENTS, "experiments"))
+def ladder(
+    read: Reading, y: Observed, *, slope: _Slope, spread: _Spread,
+    place: Annotated[Array, _p(Normal(0.0, 1.0), "sd", "calibration", "place around its rung's real work")],
+    g2: Array, g3: Array, g4: Array, mu_D: Array,
+) -> Law:
+    """A benchmark of a rung, easier than the rung's real work by the transfer gap."""
+    second = read.rows["indicator_id"].isin(EXPERIMENTS).to_numpy(float)
+    rung = rung_places(read.d50, g2, g3, g4)[0] + g2 * second
+    return _benchmark(read, y, slope, rung - mu_D + BENCHMARK_SD * place, spread)
+
+
+# Category 3: signs inside companies -----------------------------------------------------------------
+
+
+def _flag(read: Reading, company: str) -> np.ndarray:
+    return (read.rows["company"] == company).to_numpy(float)
+
+
+@indicator("uplift_rct_time", family="uplift, trials", prepare=_speed_up)
+def uplift_trial(
+    read: Reading, y: Observed, *,
+    selection: Annotated[Array, _p(HalfNormal(0.2), "nats", "measurement",
+                                   "tasks and people that gain most stay out of trials",
+                                   "METR: 30-50 % of developers withheld tasks", dt.date(2026, 2, 24))],
+    cost: Annotated[Array, _p(HalfNormal(0.15), "nats", "measurement", "time that early tools cost")],
+    programme_metr: Array,
+) -> Law:
+    """Ln speed-up ~ N(ln m - selection - cost of early tools, se)."""
+    early = (read.rows["time"] <= EARLY_TOOLS_UNTIL).to_numpy(float)
+    mu = read.at("log_m") - selection - cost * early + programme_metr
+    return Reported(mu, (y.se_low + y.se_high) / 2, np.zeros(len(y.low)))
+
+
+_REPORT_SD = 0.35
+
+
+@indicator("staff_productivity", "card_productivity_median", family="uplift, self-report", prepare=_growth)
+def reported_gain(
+    read: Reading, y: Observed, *, hype_value: Array, hype_speed: Array, programme_anthropic: Array,
+    respondents_anthropic: Array,
+) -> Law:
+    """Ln(1 + gain) ~ ln m - ln m(t0) + hype; the staff survey asks for value, the cards for speed."""
+    survey = (read.rows["indicator_id"] == "staff_productivity").to_numpy(float)
+    mu = read.at("log_m") - read.start("log_m") + programme_anthropic + respondents_anthropic * survey
+    return Reported(mu + hype_value * survey + hype_speed * (1 - survey), np.full(len(y.low), _REPORT_SD), read.disclosed)
+
+
+@indicator("staff_uplift_factor", "metr_survey_speed", "metr_survey_value", family="uplift, self-report",
+           prepare=_logs)
+def reported_multiplier(
+    read: Reading, y: Observed, *, hype_value: Array, hype_speed: Array, programme_anthropic: Array,
+    programme_metr: Array, respondents_metr: Array,
+) -> Law:
+    """Ln multiplier ~ ln m - ln m(t0) + hype for speed or value."""
+    value = (read.rows["indicator_id"] == "metr_survey_value").to_numpy(float)
+    survey = read.rows["indicator_id"].str.startswith("metr_survey").to_numpy(float)
+    anthropic = _flag(read, "Anthropic")
+    mu = read.at("log_m") - read.start("log_m") + hype_value * value + hype_speed * (1 - value)
+    mu = mu + programme_anthropic * anthropic + programme_metr * (1 - anthropic) + respondents_metr * survey
+    return Reported(mu, np.full(len(y.low), _REPORT_SD), read.disclosed)
+
+
+@indicator("ai_code_share", family="delegated work", prepare=_shares)
+def code_share(
+    read: Reading, y: Observed, *,
+    code_anthropic: Annotated[Array, _p(Normal(1.0, 1.0), "logit", "measurement",
+                                        "written code against automated tasks, Anthropic")],
+    code_google: Annotated[Array, _p(Normal(1.0, 1.0), "logit", "measurement",
+                                     "written code against automated tasks, Google")],
+    code_microsoft: Annotated[Array, _p(Normal(1.0, 1.0), "logit", "measurement",
+                                        "written code against automated tasks, Microsoft")],
+) -> Law:
+    """Logit share of new code = logit F + the company's offset."""
+    offset = sum(
+        _flag(read, c) * x
+        for c, x in (("Anthropic", code_anthropic), ("Google", code_google), ("Microsoft", code_microsoft))
+    )
+    return Reported(read.at("logit_F") + offset, np.full(len(y.low), 0.4), read.disclosed)
+
+
+@indicator("staff_work_share", family="delegated work", prepare=_shares)
+def work_share(
+    read: Reading, y: Observed, *,
+    use_offset: Annotated[Array, _p(Normal(0.7, 0.7), "logit", "measurement",
+                                    "work in which AI is used against automated tasks")],
+) -> Law:
+    """Logit share of work with AI = logit F + offset."""
+    return Reported(read.at("logit_F") + use_offset, np.full(len(y.low), 0.4), read.disclosed)
+
+
+@indicator("code_per_engineer", family="delegated work", prepare=_logs)
+def code_output(
+    read: Reading, y: Observed, *,
+    kappa: Annotated[Array, _p(Normal(1.8, 0.5), "-", "measurement", "ln code per nat of researcher output")],
+    code_level: Annotated[Array, _p(Normal(0.0, 0.3), "nats", "calibration", "level of ln code per engineer")],
+) -> Law:
+    """Ln merged code per engineer = kappa (ln m - ln m(t0)) + level."""
+    mu = kappa * (read.at("log_m") - read.start("log_m")) + code_level
+    return Reported(mu, np.full(len(y.low), 0.35), read.disclosed)
+
+
+@indicator("overall_acceleration", family="pace", prepare=_logs)
+def overall_pace(read: Reading, y: Observed) -> Law:
+    """Ln stated acceleration ~ N(ln W, .2): the overall pace, not output per researcher."""
+    return Reported(read.at("log_W"), np.full(len(y.low), 0.2), read.disclosed)
+
+
+@indicator("aeci_slope_ratio", family="pace", prepare=_logs)
+def index_slope_ratio(read: Reading, y: Observed, *, c1: Array, J: Array) -> Law:
+    """Ln ratio of the index gain of the last year to that of the year before, a jump J in the last."""
+    now, before, earlier = (read.at("e", lag=lag) for lag in (0.0, 1.0, 2.0))
+    return Reported(array_module(now).log((now - before + J / c1) / (before - earlier)), np.full(len(y.low), 0.3), read.disclosed)
+
+
+@indicator("int_ext_gap_days", family="internal gap", prepare=_days)
+def internal_gap(read: Reading, y: Observed, *, release_gap: Array) -> Law:
+    """Ln years from internal use to announcement ~ N(ln release_gap, .5)."""
+    return Reported(array_module(release_gap).log(release_gap) + np.zeros(len(y.low)), np.full(len(y.low), 0.5), read.disclosed)
+
+
+@indicator("headcount", family="staff and spending", prepare=_logs)
+def headcount(
+    read: Reading, y: Observed, *, gL: Array,
+    staff_openai: Annotated[Array, _p(Normal(7.0, 1.0), "ln people", "calibration",
+                                      "ln OpenAI staff at 2025.0")],
+    staff_anthropic: Annotated[Array, _p(Normal(7.0, 1.0), "ln people", "calibration",
+                                         "ln Anthropic staff at 2025.0")],
+) -> Law:
+    """Ln staff = level + gL (t - 2025)."""
+    years = read.rows["time"].to_numpy(float) - 2025.0
+    level = staff_openai * _flag(read, "OpenAI") + staff_anthropic * _flag(read, "Anthropic")
+    return Reported(level + gL * years, np.full(len(y.low), 0.15), read.disclosed)
+
+
+@indicator("rnd_compute_spend", family="staff and spending", prepare=_logs)
+def compute_spending(
+    read: Reading, y: Observed, *, gK1: Array,
+    spend_openai: Annotated[Array, _p(Normal(1.6, 1.0), "ln bn USD/yr", "calibration",
+                                      "ln OpenAI R&D compute spending at 2025.0")],
+    price_fall: Annotated[Array, _p(Normal(0.35, 0.1), "nats/yr", "calibration",
+                                    "fall of the price of compute", "Epoch AI: 30-40 % a year", _EPOCH)],
+) -> Law:
+    """Ln spending = level + compute growth less the fall of its price; one row fixes the level only."""
+    years = read.rows["time"].to_numpy(float) - 2025.0
+    return Reported(spend_openai + read.at("k") - 2.0 * gK1 - price_fall * years,
+                    np.full(len(y.low), 0.2), read.disclosed)
+
+
+@indicator("software_growth", family="software growth", prepare=_points)
+def software_growth(read: Reading, y: Observed) -> Law:
+    """(ln(s'/P) at 2025.75 - ln(s'/P) at 2023)/2.75 ~ N(0, .2): growth without AI roughly constant."""
+    log = array_module(read.d50).log
+    now = log(read.at("ds")) - read.at("log_P")
+    return Reported((now - log(read.start("ds")) + read.start("log_P")) / 2.75, y.se_low, np.zeros(len(y.low)))
+
+
+@indicator("dropin_yes_share", family="impressions", prepare=_counts)
+def dropin_researcher(
+    read: Reading, y: Observed, *, g2: Array, g3: Array, g4: Array,
+    camp: Annotated[Array, _p(Normal(0.0, 1.0), "probit", "measurement", "how easily this staff says yes")],
+) -> Law:
+    """Staff saying a model is a drop-in researcher ~ Binomial(n, Phi(eD - d3 + camp))."""
+    return Counted(read.at("eD") - rung_places(read.d50, g2, g3, g4)[2] + camp)

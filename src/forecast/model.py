@@ -1,0 +1,249 @@
+"""The only builder: dynamics x indicators x priors x rows -> a PyMC model.
+
+Also the only place where a path meets observations; simulation and fitting read a path the same way.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pymc as pm
+import pytensor.tensor as pt
+
+from forecast import dynamics as dyn
+from forecast import indicators as ind
+from forecast.laws import Law, Observed
+from forecast.priors import Array, Parameter, Prior, array_module, from_score
+
+
+def parameters(names: Sequence[str], rows: pd.DataFrame) -> dict[str, Parameter]:
+    """Every parameter of a model by full name; a dynamic's own ones are ``dynamic.name``.
+
+    Parameters of indicators without rows are left out: their posterior is their prior.
+    """
+    found = dict(dyn.SHARED)
+    for name in names:
+        found |= {f"{name}.{n}": p for n, p in dyn.DYNAMICS[name].parameters.items()}
+    found |= ind.SHARED
+    for name in dict.fromkeys(rows["indicator"]):
+        mine = rows[rows["indicator"] == name]
+        found |= ind.INDICATORS[name].parameters(dict.fromkeys(mine["indicator_id"]))
+    return found | ind.deviation_parameters(float(rows["time"].max()))
+
+
+def fit_grid(rows: pd.DataFrame, per_year: int = 4) -> np.ndarray:
+    """Grid that reaches just past the last row; what lies beyond cannot touch the likelihood."""
+    return dyn.make_grid(float(rows["time"].max()), per_year)
+
+
+def _between(grid: np.ndarray, at: np.ndarray) -> np.ndarray:
+    """Matrix of linear interpolation from `grid` to `at`, (row, time); the ends extrapolate."""
+    step = np.clip(np.searchsorted(grid, at, side="right") - 1, 0, len(grid) - 2)
+    share = (at - grid[step]) / (grid[step + 1] - grid[step])
+    matrix = np.zeros((len(at), len(grid)))
+    matrix[np.arange(len(at)), step] = 1 - share
+    matrix[np.arange(len(at)), step + 1] += share
+    return matrix
+
+
+def _reader(rows: pd.DataFrame, last: float, path: dyn.Path, theta: Mapping[str, Array]) -> Callable[[str], ind.Reading]:
+    """Read a path at the dates of all rows at once and hand each indicator its share.
+
+    Public models are `release_gap` years behind the capability in use, to first order; the deviation
+    is an Ornstein-Uhlenbeck process at half-yearly knots.
+    """
+    grid, when = path.time, rows["time"].to_numpy(float)
+    xp = array_module(path.e)
+    names = list(dict.fromkeys(rows["indicator"]))
+    members = {name: rows[rows["indicator"] == name] for name in names}
+    sizes = [len(m) for m in members.values()]
+
+    def shares(x: Array) -> dict[str, Array]:
+        parts = np.split(x, np.cumsum(sizes)[:-1]) if xp is np else pt.split(x, sizes, n_splits=len(sizes))
+        return dict(zip(names, parts if len(sizes) > 1 else [x], strict=True))
+
+    @lru_cache
+    def at_all(field: str, lag: float) -> dict[str, Array]:
+        return shares(_between(grid, when - lag) @ getattr(path, field))
+
+    slope = np.gradient(np.eye(len(grid)), grid, axis=0)
+    knots = ind.deviation_knots(last)
+    spread = _between(knots, when) @ ind.deviation_factor(len(knots))
+    innovations = xp.stack([theta[f"deviation_{knot:.1f}"] for knot in knots])
+    capability = (
+        (_between(grid, when) @ path.e)
+        - theta["release_gap"] * (_between(grid, when) @ slope @ path.e)
+        + theta["deviation_sd"] * (spread @ innovations)
+    )
+    leader = rows["developer"].isin(ind.LEADERS).to_numpy(float)
+    shortfall = theta["shortfall"] * leader + theta["shortfall_followers"] * (1 - leader)
+    voluntary = rows["disclosure"].isin(["voluntary_company", "self_report"]) & rows["kind"].eq("company")
+    lab = (voluntary & rows["company"].isin(ind.LABS)).to_numpy(float)
+    tech = voluntary.to_numpy(float) - lab
+    disclosed = theta["disclosure_lab"] * lab + theta["disclosure_tech"] * tech
+    capability, shortfall, disclosed = shares(capability), shares(shortfall), shares(disclosed)
+
+    def reading(name: str) -> ind.Reading:
+        return ind.Reading(
+            members[name], lambda field, lag=0.0: at_all(field, lag)[name], lambda field: getattr(path, field)[0],
+            capability[name], shortfall[name], path.d50, disclosed[name],
+        )
+
+    return reading
+
+
+def laws(rows: pd.DataFrame, path: dyn.Path, theta: Mapping[str, Array]) -> list[tuple[Law, Observed]]:
+    """Law and observations of each indicator, in the order of `rows`."""
+    last = float(rows["time"].max())
+    public = rows["indicator"].map({n: i.flagship_rows for n, i in ind.INDICATORS.items()}).eq(True)
+    result = []
+    for group in (rows[public], rows[~public]):
+        reading = _reader(group, last, path, theta) if len(group) else None
+        for name in dict.fromkeys(group["indicator"]):
+            one, view = ind.INDICATORS[name], reading(name)
+            seen = one.prepare(view.rows)
+            arguments = {n: theta[n] for n in one.shared}
+            ids = list(dict.fromkeys(view.rows["indicator_id"]))
+            member = (view.rows["indicator_id"].to_numpy()[:, None] == np.array(ids)).astype(float)
+            for n in one.own:
+                if one.per_id:
+                    copies = [theta[f"{i}.{n}"] for i in ids]
+                    arguments[n] = member @ array_module(*copies).stack(copies)
+                else:
+                    arguments[n] = theta[n]
+            result.append((one.law(view, seen, **arguments), seen))
+    return result
+
+
+def log_likelihood(pairs: Sequence[tuple[Law, Observed]]) -> Array:
+    """Log likelihood of each row, (row,); laws of one kind are evaluated together for speed."""
+    kinds: dict[type, list[int]] = {}
+    for i, (law, _) in enumerate(pairs):
+        kinds.setdefault(type(law), []).append(i)
+    parts: list[Array] = [None] * len(pairs)
+    for kind, members in kinds.items():
+        chosen = [pairs[i] for i in members]
+        seen = Observed(*(np.concatenate(x) for x in zip(*(y for _, y in chosen), strict=True)))
+        law = kind(*(pt.concatenate(x) for x in zip(*(law for law, _ in chosen), strict=True)))
+        sizes = [len(y.low) for _, y in chosen]
+        split = pt.split(law.logp(seen), sizes, n_splits=len(sizes)) if len(sizes) > 1 else [law.logp(seen)]
+        for i, part in zip(members, split, strict=True):
+            parts[i] = part
+    return pt.concatenate(parts)
+
+
+def natural(scores: Array, declared: Mapping[str, Parameter], hyper: Mapping[str, Array]) -> dict[str, Array]:
+    """Parameters from their standard-normal scores.
+
+    Parameters
+    ----------
+    scores
+        (..., parameter), in the order of `declared`; NumPy or PyTensor (one vector).
+    declared
+        Parameters by full name, sorted by `ordered`.
+    hyper
+        Hyper-parameters by family, from `hyper_parameters`.
+    """
+    families = [p.prior.family for p in declared.values()]
+    theta: dict[str, Array] = {}
+    names = iter(declared)
+    start = 0
+    for family, table in hyper.items():
+        size = families.count(family)
+        block = from_score(family, scores[..., start : start + size], table)
+        if array_module(block) is pt:
+            columns = [x[0] for x in pt.split(block, [1] * size, n_splits=size)] if size > 1 else [block[0]]
+        else:
+            columns = list(np.moveaxis(block, -1, 0))
+        theta |= dict(zip([next(names) for _ in range(size)], columns, strict=True))
+        start += size
+    for i, (name, parameter) in enumerate(declared.items()):
+        if parameter.cap is not None:
+            family = families[i]
+            a, b = (hyper[family][i - families.index(family), j] for j in (0, 1))
+            top = array_module(theta[name], a).minimum(b, parameter.cap(theta))
+            theta[name] = a + (theta[name] - a) / (b - a) * (top - a)
+    return theta
+
+
+def ordered(declared: Mapping[str, Parameter]) -> dict[str, Parameter]:
+    """Sort parameters so that each family is one block."""
+    return dict(sorted(declared.items(), key=lambda item: item[1].prior.family))
+
+
+def hyper_parameters(declared: Mapping[str, Parameter]) -> dict[str, np.ndarray]:
+    """Hyper-parameters by family, (parameter of that family, hyper), families in order."""
+    tables: dict[str, list[np.ndarray]] = {}
+    for p in declared.values():
+        tables.setdefault(p.prior.family, []).append(p.prior.hyper)
+    return {family: np.stack(rows) for family, rows in tables.items()}
+
+
+def own_view(theta: Mapping[str, Array], name: str) -> dict[str, Array]:
+    """Parameters as the dynamic `name` sees them: its own ones without their prefix."""
+    return {n.removeprefix(f"{name}."): x for n, x in theta.items()}
+
+
+def with_priors(declared: Mapping[str, Parameter], changed: Mapping[str, Prior]) -> dict[str, Parameter]:
+    """Replace the priors a worldview changes."""
+    import dataclasses
+
+    return {
+        n: dataclasses.replace(p, prior=changed[n]) if n in changed else p for n, p in declared.items()
+    }
+
+
+def build(names: Sequence[str], rows: pd.DataFrame, declared: Mapping[str, Parameter],
+          odds: Sequence[float]) -> pm.Model:
+    """Joint model of (dynamic, parameters), or of one dynamic if one name is given.
+
+    Parameters
+    ----------
+    names
+        Dynamics, in the order of the label.
+    rows
+        `selection.Selection.rows`.
+    declared
+        `ordered(parameters(names, rows))`, with a worldview's priors.
+    odds
+        Prior probability of each dynamic, (dynamic,).
+
+    Returns
+    -------
+    pm.Model
+        Free variables ``z`` (parameter,), standard-normal scores, and ``dynamic`` if there are
+        several; data ``hyper_FAMILY`` and ``weight`` (row,), 0 for a row that is not counted; the
+        deterministics ``theta`` (parameter,) and ``row_log_likelihood`` (row,).
+    """
+    grid = fit_grid(rows)
+    coords: dict[str, Any] = {"parameter": list(declared), "row": np.arange(len(rows))}
+    with pm.Model(coords=coords) as model:
+        z = pm.Normal("z", 0.0, 1.0, dims="parameter")
+        hyper = {f: pm.Data(f"hyper_{f}", table) for f, table in hyper_parameters(declared).items()}
+        weight = pm.Data("weight", np.ones(len(rows)), dims="row")
+        theta = natural(z, declared, hyper)
+        pm.Deterministic("theta", pt.stack([theta[n] for n in declared]), dims="parameter")
+        each = [dyn.DYNAMICS[n].restriction(own_view(theta, n)) for n in names]
+        if len(names) == 1:
+            restriction = each[0]
+        else:
+            label = pm.Categorical("dynamic", p=np.asarray(odds, float))
+            restriction = dyn.Restriction(*(pt.stack(field)[label] for field in zip(*each, strict=True)))
+        path = dyn.integrate(grid, restriction, **{n: theta[n] for n in dyn.SHARED})
+        rows_logp = log_likelihood(laws(rows, path, theta))
+        pm.Deterministic("row_log_likelihood", rows_logp, dims="row")
+        pm.Potential("evidence", (weight * rows_logp).sum())
+    return model
+
+
+def simulate_rows(name: str, rows: pd.DataFrame, theta: Mapping[str, Array], seed: int) -> list[np.ndarray]:
+    """Draw the value of every row from one dynamic at known parameters, on the scale of its law."""
+    rng = np.random.default_rng(seed)
+    path = dyn.DYNAMICS[name](fit_grid(rows), own_view(theta, name))
+    return [law.draw(rng, seen) for law, seen in laws(rows, path, theta)]
+
+
