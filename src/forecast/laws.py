@@ -10,12 +10,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pytensor.tensor as pt
-from pymc.distributions.dist_math import log_diff_normal_cdf, normal_lcdf
 from scipy import special
 
-from forecast.priors import Array
+from forecast.priors import Array, array_module
 
-_ROOT2 = np.sqrt(2.0)
+_ROOT2, _ROOT2PI = np.sqrt(2.0), np.sqrt(2 * np.pi)
 _FAR = -25.0
 """Below this the exponential tail of an exponentially modified normal is exact to 1e-270."""
 
@@ -52,17 +51,28 @@ def _log_ex(x: Array, sd: Array, scale: Array) -> Array:
 
 
 def _log_ex_cdf(x: Array, sd: Array, scale: Array) -> Array:
-    """Log distribution function of the same sum."""
+    """Log distribution function of the same sum, Phi(z) less scale times the density."""
     z = x / sd
-    low = pt.minimum(z, 0.0)
-    below = -0.5 * low**2 + pt.log(
-        0.5 * (pt.erfcx(-low / _ROOT2) - pt.erfcx((sd / scale - low) / _ROOT2))
-    )
-    high = pt.maximum(z, 0.0)
-    # Phi(z) - scale times the density, which is the second term of the closed form.
-    tail = pt.exp(_log_ex(high * sd, sd, scale) + pt.log(scale))
-    above = pt.log(pt.maximum(0.5 * pt.erfc(-high / _ROOT2) - tail, 1e-12))
+    a = pt.maximum(sd / scale - z, _FAR)
+    normal, tail = pt.split(pt.erfcx(pt.concatenate([abs(z), a]) / _ROOT2), [z.shape[0]] * 2, n_splits=2)
+    below = -0.5 * z**2 + pt.log(pt.switch(z < 0, 0.5 * (normal - tail), 1.0))
+    above = pt.log1p(-pt.minimum(0.5 * pt.exp(-0.5 * z**2) * (normal + tail), 1.0 - 1e-12))
     return pt.switch(z < 0, below, above)
+
+
+def log_normal_cdf(x: Array) -> Array:
+    """Log Phi(x), precise in both tails with one special function."""
+    half = 0.5 * pt.erfcx(abs(x) / _ROOT2)
+    return pt.switch(x < 0, pt.log(half) - 0.5 * x**2, pt.log1p(-half * pt.exp(-0.5 * x**2)))
+
+
+def _join(parts: list[tuple[np.ndarray, Array]]) -> Array:
+    """Put values computed for disjoint sets of rows back into row order."""
+    parts = [(rows, value) for rows, value in parts if len(rows)]
+    if len(parts) == 1:
+        return parts[0][1]
+    order = np.argsort(np.concatenate([rows for rows, _ in parts]))
+    return pt.concatenate([value for _, value in parts])[order]
 
 
 class Shortfall(NamedTuple):
@@ -97,41 +107,41 @@ class SplitShortfall(NamedTuple):
     sd_high: Array
     scale: Array
 
-    def _pieces(self) -> tuple[Array, Array]:
-        zero = 0.0 * self.mu
-        ratio = _log_ex(zero, self.sd_low, self.scale) - _log_ex(zero, self.sd_high, self.scale)
-        below = pt.exp(_log_ex_cdf(zero, self.sd_low, self.scale))
-        above = 1.0 - pt.exp(_log_ex_cdf(zero, self.sd_high, self.scale))
-        log_below = -pt.log(below + above * pt.exp(ratio))
-        return log_below, log_below + ratio
+    def _pieces(self) -> tuple[Array, Array, Array]:
+        """A, A' and the probability of x < 0; at zero density and distribution are closed forms."""
+        xp = array_module(self.mu, self.scale)
+        erfcx = special.erfcx if xp is np else pt.erfcx
+        both = erfcx(xp.stack([self.sd_low, self.sd_high]) / self.scale / _ROOT2)
+        low, high = both[0], both[1]
+        below = 0.5 * (1.0 - low)
+        factor = 1.0 / (below + 0.5 * (1.0 + high) * low / high)
+        return factor, factor * low / high, factor * below
 
     def logp(self, y: Observed) -> Array:
         """Log density, or log probability above the bound, of each row, (row,)."""
-        log_below, log_above = self._pieces()
+        factor, factor_above, _ = self._pieces()
         x = self.mu - y.low
+        value, bound = np.flatnonzero(y.exact), np.flatnonzero(~y.exact)
         sd = pt.switch(x < 0, self.sd_low, self.sd_high)
-        value = _log_ex(x, sd, self.scale) + pt.switch(x < 0, log_below, log_above)
-        low = log_below + _log_ex_cdf(pt.minimum(x, 0.0), self.sd_low, self.scale)
-        rest = 1.0 - pt.exp(_log_ex_cdf(pt.maximum(x, 0.0), self.sd_high, self.scale))
-        high = pt.log1p(-pt.minimum(pt.exp(log_above) * rest, 1.0 - 1e-12))
-        return pt.switch(y.exact, value, pt.switch(x < 0, low, high))
+        parts = []
+        if len(value):
+            scaled = pt.log(pt.switch(x < 0, factor, factor_above)[value])
+            parts.append((value, scaled + _log_ex(x[value], sd[value], self.scale[value])))
+        if len(bound):
+            below = _log_ex_cdf(x[bound], sd[bound], self.scale[bound])
+            above = 1.0 - pt.minimum(factor_above[bound] * (1.0 - pt.exp(below)), 1.0 - 1e-12)
+            parts.append((bound, pt.switch(x[bound] < 0, pt.log(factor[bound]) + below, pt.log(above))))
+        return _join(parts)
 
     def draw(self, rng: np.random.Generator, y: Observed) -> np.ndarray:
         """One draw per row, (row,), by rejection within each piece."""
-        log_below = np.broadcast_to(_evaluate(self._pieces()[0]), self.mu.shape)
-        zero = np.zeros_like(self.mu)
-        below = np.exp(log_below + _evaluate(_log_ex_cdf(zero, self.sd_low, self.scale)))
-        left = rng.random(self.mu.shape) < below
+        left = rng.random(self.mu.shape) < self._pieces()[2]
         sd = np.where(left, self.sd_low, self.sd_high)
         x = np.full(self.mu.shape, np.nan)
         while (todo := np.isnan(x)).any():
             trial = rng.exponential(np.broadcast_to(self.scale, x.shape)) + rng.normal(0.0, sd)
             x = np.where(todo & ((trial < 0) == left), trial, x)
         return self.mu - x
-
-
-def _evaluate(graph: Any) -> np.ndarray:
-    return np.asarray(graph.eval(mode="FAST_COMPILE"))
 
 
 class Reported(NamedTuple):
@@ -148,20 +158,23 @@ class Reported(NamedTuple):
 
     def logp(self, y: Observed) -> Array:
         """Log density, or log probability of the bound or interval, of each row, (row,)."""
-        exact, lower = y.exact, np.isinf(y.high)
+        inside = ~y.exact & np.isfinite(y.low) & np.isfinite(y.high)
+        value, between = np.flatnonzero(y.exact), np.flatnonzero(inside)
+        bound = np.flatnonzero(~y.exact & ~inside)
+        sign = np.where(np.isinf(y.high), -1.0, 1.0)[bound]
         at = np.where(np.isfinite(y.low), y.low, y.high)
         z = (at - self.mu) / self.sd
-        value = (
-            np.log(2.0) - 0.5 * np.log(2 * np.pi) - pt.log(self.sd) - 0.5 * z**2
-            + normal_lcdf(0.0, 1.0, self.shape * z)
-        )
-        bound = normal_lcdf(0.0, 1.0, pt.switch(lower, -z, z))
-        inside = ~exact & np.isfinite(y.low) & np.isfinite(y.high)
-        if not inside.any():
-            return pt.switch(exact, value, bound)
-        high = (np.where(inside, y.high, at + 1.0) - self.mu) / self.sd
-        between = log_diff_normal_cdf(0.0, 1.0, high, z)
-        return pt.switch(exact, value, pt.switch(inside, between, bound))
+        # An interval is read in the lower tail, where a difference of probabilities is precise.
+        far = (y.high - self.mu) / self.sd
+        flip = pt.switch(z + far > 0, -1.0, 1.0)[between]
+        ends = [flip * z[between], flip * far[between]]
+        asked = [self.shape[value] * z[value], sign * z[bound], pt.maximum(*ends), pt.minimum(*ends)]
+        sizes = [len(value), len(bound), len(between), len(between)]
+        skew, outside, top, bottom = pt.split(log_normal_cdf(pt.concatenate(asked)), sizes, n_splits=4)
+        density = -0.5 * z[value] ** 2 - pt.log(self.sd[value] * _ROOT2PI / 2)
+        inside = top + pt.log1p(-pt.exp(bottom - top))
+        parts = [(value, density + skew), (bound, outside), (between, inside)]
+        return _join(parts)
 
     def draw(self, rng: np.random.Generator, y: Observed) -> np.ndarray:
         """One draw per row, (row,)."""
@@ -179,7 +192,7 @@ class Counted(NamedTuple):
     def logp(self, y: Observed) -> Array:
         """Log probability of each row, (row,)."""
         choose = special.gammaln(y.n + 1) - special.gammaln(y.low + 1) - special.gammaln(y.n - y.low + 1)
-        yes, no = normal_lcdf(0.0, 1.0, self.probit), normal_lcdf(0.0, 1.0, -self.probit)
+        yes, no = (log_normal_cdf(sign * self.probit) for sign in (1.0, -1.0))
         return choose + y.low * yes + (y.n - y.low) * no
 
     def draw(self, rng: np.random.Generator, y: Observed) -> np.ndarray:
