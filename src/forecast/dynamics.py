@@ -45,6 +45,10 @@ LATE_HEADCOUNT_GROWTH = 0.1
 """Headcount growth after `HEADCOUNT_SLOWS`, nats per year."""
 MAX_REACH = 0.98
 """Largest f26 as a share of what can be automated at all, 1 - phi."""
+LARGEST_LOG = 700.0
+"""Cap of ln s', below the overflow of the exponential."""
+TINY = 1e-300
+"""Least phi inside a logarithm."""
 
 
 class Path(NamedTuple):
@@ -291,10 +295,12 @@ def integrate(
     s = -along(s_max) * xp.expm1(log_x)
     u, log_H, log_m = multiplier(eD, *(along(x) for x in task))
     log_P = along(pL) * (log_m - along(log_m0))
-    ds = xp.exp(xp.log(along(g0)) + forcing + log_P + along(p) * log_x)
+    # The cap leaves every plausible path alone; without it exp overflows in extreme draws.
+    ds = xp.exp(xp.minimum(xp.log(along(g0)) + forcing + log_P + along(p) * log_x, LARGEST_LOG))
     dk = along(gK1) + along(gK2 - gK1) * (time >= along(ts))
     log_W = xp.log(ds + dk) - xp.log(ds * xp.exp(-log_P) + dk)                    # (8)
-    logit_F = u + xp.log1p(-along(phi)) - xp.log1p(along(phi) * xp.exp(u))        # (5)
+    log_phi = xp.log(xp.maximum(along(phi), TINY))
+    logit_F = xp.log1p(-along(phi)) - xp.logaddexp(-u, log_phi)                   # (5)
     return Path(time, s, k, s + k, eD, log_H, logit_F, log_m, log_P, log_W, ds, d50)
 
 

@@ -377,8 +377,8 @@ def messy_tasks(
     read: Reading, y: Observed, *, slope: _Slope, spread: _Spread,
     place: Annotated[Array, _p(Normal(0.0, 1.0), "sd", "calibration", "place around half automation")],
 ) -> Law:
-    """A benchmark of messy tasks or new facts, placed widely around half automation."""
-    return _benchmark(read, y, slope, read.d50 + MESSY_SD * place, spread)
+    """A benchmark of messy tasks or new facts, placed widely around half automation (d50)."""
+    return _benchmark(read, y, slope, place, spread)
 
 
 @indicator(*ENGINEERING, *EXPERIMENTS, prepare=_scores, per_id=True, flagship_rows=True,
@@ -386,12 +386,9 @@ def messy_tasks(
 def ladder(
     read: Reading, y: Observed, *, slope: _Slope, spread: _Spread,
     place: Annotated[Array, _p(Normal(0.0, 1.0), "sd", "calibration", "place around its rung's real work")],
-    g2: Array, g3: Array, g4: Array, mu_D: Array,
 ) -> Law:
-    """A benchmark of a rung, easier than the rung's real work by the transfer gap."""
-    second = read.rows["indicator_id"].isin(EXPERIMENTS).to_numpy(float)
-    rung = rung_places(read.d50, g2, g3, g4)[0] + g2 * second
-    return _benchmark(read, y, slope, rung - mu_D + BENCHMARK_SD * place, spread)
+    """A benchmark of a rung, placed around the rung's real work less the transfer gap."""
+    return _benchmark(read, y, slope, place, spread)
 
 
 # Category 3: signs inside companies -----------------------------------------------------------------

@@ -5,6 +5,7 @@ Also the only place where a path meets observations; simulation and fitting read
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from typing import Any
@@ -50,11 +51,13 @@ def _between(grid: np.ndarray, at: np.ndarray) -> np.ndarray:
     return matrix
 
 
-def _reader(rows: pd.DataFrame, last: float, path: dyn.Path, theta: Mapping[str, Array]) -> Callable[[str], ind.Reading]:
+def _reader(
+    rows: pd.DataFrame, last: float, path: dyn.Path, theta: Mapping[str, Array], deviation: Array
+) -> Callable[[str], ind.Reading]:
     """Read a path at the dates of all rows at once and hand each indicator its share.
 
-    Public models are `release_gap` years behind the capability in use, to first order; the deviation
-    is an Ornstein-Uhlenbeck process at half-yearly knots.
+    Public models are `release_gap` years behind the capability in use, to first order; `deviation`
+    (knot,) is added to published capability, linear between knots.
     """
     grid, when = path.time, rows["time"].to_numpy(float)
     xp = array_module(path.e)
@@ -71,13 +74,10 @@ def _reader(rows: pd.DataFrame, last: float, path: dyn.Path, theta: Mapping[str,
         return shares(_between(grid, when - lag) @ getattr(path, field))
 
     slope = np.gradient(np.eye(len(grid)), grid, axis=0)
-    knots = ind.deviation_knots(last)
-    spread = _between(knots, when) @ ind.deviation_factor(len(knots))
-    innovations = xp.stack([theta[f"deviation_{knot:.1f}"] for knot in knots])
     capability = (
         (_between(grid, when) @ path.e)
         - theta["release_gap"] * (_between(grid, when) @ slope @ path.e)
-        + theta["deviation_sd"] * (spread @ innovations)
+        + _between(ind.deviation_knots(last), when) @ deviation
     )
     leader = rows["developer"].isin(ind.LEADERS).to_numpy(float)
     shortfall = theta["shortfall"] * leader + theta["shortfall_followers"] * (1 - leader)
@@ -96,13 +96,15 @@ def _reader(rows: pd.DataFrame, last: float, path: dyn.Path, theta: Mapping[str,
     return reading
 
 
-def laws(rows: pd.DataFrame, path: dyn.Path, theta: Mapping[str, Array]) -> list[tuple[Law, Observed]]:
+def laws(
+    rows: pd.DataFrame, path: dyn.Path, theta: Mapping[str, Array], deviation: Array
+) -> list[tuple[Law, Observed]]:
     """Law and observations of each indicator, in the order of `rows`."""
     last = float(rows["time"].max())
     public = rows["indicator"].map({n: i.flagship_rows for n, i in ind.INDICATORS.items()}).eq(True)
     result = []
     for group in (rows[public], rows[~public]):
-        reading = _reader(group, last, path, theta) if len(group) else None
+        reading = _reader(group, last, path, theta, deviation) if len(group) else None
         for name in dict.fromkeys(group["indicator"]):
             one, view = ind.INDICATORS[name], reading(name)
             seen = one.prepare(view.rows)
@@ -170,11 +172,6 @@ def natural(scores: Array, declared: Mapping[str, Parameter], hyper: Mapping[str
     return theta
 
 
-def ordered(declared: Mapping[str, Parameter]) -> dict[str, Parameter]:
-    """Sort parameters so that each family is one block."""
-    return dict(sorted(declared.items(), key=lambda item: item[1].prior.family))
-
-
 def hyper_parameters(declared: Mapping[str, Parameter]) -> dict[str, np.ndarray]:
     """Hyper-parameters by family, (parameter of that family, hyper), families in order."""
     tables: dict[str, list[np.ndarray]] = {}
@@ -197,6 +194,58 @@ def with_priors(declared: Mapping[str, Parameter], changed: Mapping[str, Prior])
     }
 
 
+CENTRED = ("place", "deviation")
+"""Parameters sampled in absolute units around what the path implies, not as scores.
+
+Data pin a benchmark's place and published capability far better than any structural parameter;
+sampling them as scores would tie every structural parameter to all of them at once.
+"""
+
+
+def _is_centred(name: str) -> bool:
+    return name.endswith(f".{CENTRED[0]}") or name.startswith(f"{CENTRED[1]}_2")
+
+
+def ordered(declared: Mapping[str, Parameter]) -> dict[str, Parameter]:
+    """Sort parameters: scores first, each prior family one block, then those sampled in absolute units."""
+    return dict(sorted(declared.items(), key=lambda item: (_is_centred(item[0]), item[1].prior.family)))
+
+
+def _split(declared: Mapping[str, Parameter]) -> tuple[dict[str, Parameter], list[str], np.ndarray]:
+    """Scored parameters, names of placed ones, and the knots of the deviation."""
+    scored = {n: p for n, p in declared.items() if not _is_centred(n)}
+    places = [n for n in declared if n.endswith(".place")]
+    knots = np.array(sorted(float(n.split("_")[1]) for n in declared if _is_centred(n) and n not in places))
+    return scored, places, knots
+
+
+def _centres(path: dyn.Path, theta: Mapping[str, Array], places: list[str], knots: np.ndarray) -> tuple[Array, Array, np.ndarray]:
+    """Where the path puts published capability (knot,) and benchmarks (benchmark,), and the latter's sd."""
+    xp = array_module(path.d50)
+    ids = [n.removesuffix(".place") for n in places]
+    first = ind.rung_places(path.d50, theta["g2"], theta["g3"], theta["g4"])[0] - theta["mu_D"]
+    where = [
+        path.d50 if i in ind.MESSY else first + theta["g2"] * float(i in ind.EXPERIMENTS) for i in ids
+    ]
+    sd = np.array([ind.MESSY_SD if i in ind.MESSY else ind.BENCHMARK_SD for i in ids])
+    return _between(path.time, knots) @ path.e, xp.stack(where), sd
+
+
+def _ou_steps(values: Array, centre: Array, sd: Array) -> tuple[Array, Array]:
+    """Standard-normal innovations of an Ornstein-Uhlenbeck process around `centre`, and their sds."""
+    xp = array_module(values, sd)
+    rho = float(np.exp(-ind.DEVIATION_STEP / ind.DEVIATION_TIME))
+    away = values - centre
+    scale = np.full(int(np.shape(centre)[0]) if xp is np else centre.type.shape[0] or 0, np.sqrt(1 - rho**2))
+    scale[0] = 1.0
+    before = xp.concatenate([0.0 * away[:1], rho * away[:-1]])
+    return (away - before) / (sd * scale), sd * scale
+
+
+def _ou_draw(centre: np.ndarray, sd: np.ndarray, rng: np.random.Generator, size: Any = None) -> np.ndarray:
+    return centre + sd * (ind.deviation_factor(len(centre)) @ rng.standard_normal(len(centre)))
+
+
 def build(names: Sequence[str], rows: pd.DataFrame, declared: Mapping[str, Parameter],
           odds: Sequence[float]) -> pm.Model:
     """Joint model of (dynamic, parameters), or of one dynamic if one name is given.
@@ -215,18 +264,22 @@ def build(names: Sequence[str], rows: pd.DataFrame, declared: Mapping[str, Param
     Returns
     -------
     pm.Model
-        Free variables ``z`` (parameter,), standard-normal scores, and ``dynamic`` if there are
-        several; data ``hyper_FAMILY`` and ``weight`` (row,), 0 for a row that is not counted; the
-        deterministics ``theta`` (parameter,) and ``row_log_likelihood`` (row,).
+        Free variables ``z`` (scored,), standard-normal scores of most parameters; ``published``
+        (knot,), published capability in nats; ``place`` (benchmark,), in nats; and ``dynamic`` if there
+        are several.  Data ``hyper_FAMILY`` and ``weight`` (row,), 0 for a row that is not counted.
+        Deterministics ``theta`` (parameter,) and ``row_log_likelihood`` (row,).
     """
     grid = fit_grid(rows)
-    coords: dict[str, Any] = {"parameter": list(declared), "row": np.arange(len(rows))}
+    scored, places, knots = _split(declared)
+    coords: dict[str, Any] = {
+        "parameter": list(declared), "scored": list(scored), "benchmark": places, "knot": knots,
+        "row": np.arange(len(rows)),
+    }
     with pm.Model(coords=coords) as model:
-        z = pm.Normal("z", 0.0, 1.0, dims="parameter")
-        hyper = {f: pm.Data(f"hyper_{f}", table) for f, table in hyper_parameters(declared).items()}
+        z = pm.Normal("z", 0.0, 1.0, dims="scored")
+        hyper = {f: pm.Data(f"hyper_{f}", table) for f, table in hyper_parameters(scored).items()}
         weight = pm.Data("weight", np.ones(len(rows)), dims="row")
-        theta = natural(z, declared, hyper)
-        pm.Deterministic("theta", pt.stack([theta[n] for n in declared]), dims="parameter")
+        theta = natural(z, scored, hyper)
         each = [dyn.DYNAMICS[n].restriction(own_view(theta, n)) for n in names]
         if len(names) == 1:
             restriction = each[0]
@@ -234,16 +287,72 @@ def build(names: Sequence[str], rows: pd.DataFrame, declared: Mapping[str, Param
             label = pm.Categorical("dynamic", p=np.asarray(odds, float))
             restriction = dyn.Restriction(*(pt.stack(field)[label] for field in zip(*each, strict=True)))
         path = dyn.integrate(grid, restriction, **{n: theta[n] for n in dyn.SHARED})
-        rows_logp = log_likelihood(laws(rows, path, theta))
+        capability, where, sd = _centres(path, theta, places, knots)
+        capability = pt.specify_shape(capability, (len(knots),))
+        published = pm.CustomDist(
+            "published", capability, theta["deviation_sd"], logp=_ou_logp, random=_ou_draw,
+            signature="(k),()->(k)", dims="knot",
+        )
+        place = pm.Normal("place", where, sd, dims="benchmark")
+        innovations, _ = _ou_steps(published, capability, theta["deviation_sd"])
+        for names_of, values in ((places, (place - where) / sd), ([f"deviation_{k:.1f}" for k in knots], innovations)):
+            theta |= {n: values[i] for i, n in enumerate(names_of)}
+        pm.Deterministic("theta", pt.stack([theta[n] for n in declared]), dims="parameter")
+        rows_logp = log_likelihood(laws(rows, path, theta | _absolute(places, place), published - capability))
         pm.Deterministic("row_log_likelihood", rows_logp, dims="row")
         pm.Potential("evidence", (weight * rows_logp).sum())
     return model
 
 
+def _ou_logp(value: Array, centre: Array, sd: Array) -> Array:
+    innovations, scale = _ou_steps(value, centre, sd)
+    return (-0.5 * innovations**2 - pt.log(scale) - 0.5 * np.log(2 * np.pi)).sum()
+
+
+def _absolute(places: list[str], values: Array) -> dict[str, Array]:
+    """Places in nats under the argument's name, as the indicators take them."""
+    return {n: values[i] for i, n in enumerate(places)}
+
+
+def prior_draws(names: Sequence[str], declared: Mapping[str, Parameter], rows: pd.DataFrame, seed: int,
+                size: int) -> tuple[np.ndarray, np.ndarray]:
+    """Prior draws of the joint model's free variables, labels in equal shares.
+
+    Returns
+    -------
+    tuple of array
+        Unconstrained values (draw, dimension) in the order z, published, place; and labels (draw,).
+    """
+    rng = np.random.default_rng(seed)
+    scored, places, knots = _split(declared)
+    label = np.arange(size) % len(names)
+    z = rng.standard_normal((size, len(scored)))
+    deviations = rng.standard_normal((size, len(knots))) @ ind.deviation_factor(len(knots)).T
+    offsets = rng.standard_normal((size, len(places)))
+    theta = natural(z, scored, hyper_parameters(scored))
+    published, place = np.empty((size, len(knots))), np.empty((size, len(places)))
+    for k, name in enumerate(names):
+        mine = label == k
+        own = {n: x[mine] for n, x in theta.items()}
+        path = dyn.DYNAMICS[name](fit_grid(rows), own_view(own, name))
+        capability, where, sd = _centres(path._replace(e=path.e.T), own, places, knots)
+        published[mine] = capability.T + own["deviation_sd"][:, None] * deviations[mine]
+        place[mine] = where.T + sd * offsets[mine]
+    return np.concatenate([z, published, place], axis=1), label
+
+
 def simulate_rows(name: str, rows: pd.DataFrame, theta: Mapping[str, Array], seed: int) -> list[np.ndarray]:
-    """Draw the value of every row from one dynamic at known parameters, on the scale of its law."""
+    """Draw the value of every row from one dynamic at known parameters, on the scale of its law.
+
+    Places and deviations in `theta` are scores, as in the deterministic ``theta`` of `build`.
+    """
     rng = np.random.default_rng(seed)
     path = dyn.DYNAMICS[name](fit_grid(rows), own_view(theta, name))
-    return [law.draw(rng, seen) for law, seen in laws(rows, path, theta)]
-
-
+    places = [n for n in theta if n.endswith(".place")]
+    knots = ind.deviation_knots(float(rows["time"].max()))
+    _, where, sd = _centres(path, theta, places, knots)
+    scores = np.array([theta[f"deviation_{k:.1f}"] for k in knots])
+    deviation = theta["deviation_sd"] * (ind.deviation_factor(len(knots)) @ scores)
+    absolute = _absolute(places, where + sd * np.array([theta[n] for n in places]))
+    pairs = laws(rows, path, {**theta, **absolute}, deviation)
+    return [law.draw(rng, seen) for law, seen in pairs]

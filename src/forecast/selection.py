@@ -123,7 +123,7 @@ def _older_suite(live: pd.DataFrame) -> pd.Series:
     """Rows of a superseded suite whose model has a row of the suite that replaced it."""
     dropped = pd.Series(False, index=live.index)
     for name, one in INDICATORS.items():
-        if one.flagship_rows and len(one.ids) > 1:
+        if one.flagship_rows and not one.per_id and len(one.ids) > 1:
             rows = live[live["indicator"] == name]
             newest = rows[rows["indicator_id"] == one.ids[0]]
             known = set(zip(newest["model"], newest["observed_at"], strict=True))
@@ -142,7 +142,7 @@ def _other_configuration(live: pd.DataFrame, chosen: pd.Series) -> pd.Series:
         chosen=chosen[live.index].eq(True), interval=live["lower"].notna(), counted=live["n"].notna(),
         order=np.arange(len(live)),
     ).sort_values(["chosen", "interval", "counted", "published_at", "order"], ascending=[False, False, False, True, True])
-    return ranked.duplicated(["indicator", "model", "observed_at"]).reindex(live.index)
+    return ranked.duplicated(["indicator_id", "model", "observed_at"]).reindex(live.index)
 
 
 def _declared(snapshot: pd.DataFrame) -> pd.DataFrame:
