@@ -438,11 +438,16 @@ def _stage(
     factor: Any,
 ) -> tuple[Particles, _Chains, Stage]:
     """Move the chains and keep every state as a particle."""
-    kept, seen = [], []
-    for _ in range(s.sweeps):
+    kept: list[list[np.ndarray]] = []
+    seen: list[Stage] = []
+    tries = 0
+    while len(kept) < s.sweeps:
         chains, states, stage = _move(compiled, s, chains, data, power, log_pseudo, mean, factor)
-        kept.append(states)
-        seen.append(stage)
+        tries += 1
+        # While the step size is still finding its length the states are a warm-up, not particles.
+        if abs(stage.acceptance - s.acceptance) < 0.15 or tries > s.sweeps + 3:
+            kept.append(states)
+            seen.append(stage)
     x, prior, each = (np.concatenate(a) for a in zip(*kept, strict=True))
     cloud = Particles(*(_by_label(a, s.islands, 1)[0] for a in (x, _finite(prior), _finite(each))))
     return cloud, chains, Stage(*np.mean(seen, axis=0))
@@ -549,17 +554,6 @@ def _bridge_iterate(posterior: np.ndarray, proposal: np.ndarray, ess: float) -> 
     g = np.exp(-np.logaddexp(s1 + posterior, s2 + z) + z)
     variance = f.var() / f.mean() ** 2 / n2 + g.var() / g.mean() ** 2 / ess
     return z, float(np.sqrt(variance))
-
-
-def combine(log_evidence: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Mean evidence over islands and its standard error in nats, (label,) each.
-
-    The mean is of evidences, not of their logarithms, since each island is unbiased for the evidence.
-    """
-    count = log_evidence.shape[-1]
-    mean = logsumexp(log_evidence, axis=-1) - np.log(count)
-    relative = np.exp(log_evidence - mean[..., None])
-    return mean, relative.std(axis=-1, ddof=1) / np.sqrt(count)
 
 
 def describe(compiled: Compiled, fit: Fit, label: int, data: Mapping[str, np.ndarray] | None = None) -> xr.Dataset:

@@ -36,6 +36,14 @@ def parameters(names: Sequence[str], rows: pd.DataFrame) -> dict[str, Parameter]
     return found | ind.deviation_parameters(float(rows["time"].max()))
 
 
+def every_parameter() -> dict[str, Parameter]:
+    """Parameters of all observation models, with or without rows, by full name."""
+    found = dict(ind.SHARED)
+    for one in ind.INDICATORS.values():
+        found |= one.parameters(one.ids)
+    return found
+
+
 def fit_grid(rows: pd.DataFrame, per_year: int = 4) -> np.ndarray:
     """Grid that reaches just past the last row; what lies beyond cannot touch the likelihood."""
     return dyn.make_grid(float(rows["time"].max()), per_year)
@@ -178,6 +186,12 @@ def hyper_parameters(declared: Mapping[str, Parameter]) -> dict[str, np.ndarray]
     for p in declared.values():
         tables.setdefault(p.prior.family, []).append(p.prior.hyper)
     return {family: np.stack(rows) for family, rows in tables.items()}
+
+
+def data_values(declared: Mapping[str, Parameter]) -> dict[str, np.ndarray]:
+    """Values of the model's hyper-parameter data for these priors."""
+    scored = _split(declared)[0]
+    return {f"hyper_{family}": table for family, table in hyper_parameters(scored).items()}
 
 
 def own_view(theta: Mapping[str, Array], name: str) -> dict[str, Array]:

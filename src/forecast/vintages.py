@@ -135,7 +135,8 @@ def as_of(archive: Archive, date: pd.Timestamp | datetime.date | str) -> pd.Data
     -------
     pd.DataFrame
         Rows of ``archive.observations`` in order of indicator, entity and observed day. ``attrs["note"]``
-        is a sentence if the archive holds nothing newer than an earlier day, else ``''``.
+        is a sentence if the archive holds nothing newer than an earlier day, else ``''``; ``attrs["as_of"]``
+        is the day.
 
     Raises
     ------
@@ -153,6 +154,7 @@ def as_of(archive: Archive, date: pd.Timestamp | datetime.date | str) -> pd.Data
     known = known.sort_values("published_at", kind="stable").drop_duplicates(list(OBSERVATION), keep="last")
     known = known.sort_values(list(OBSERVATION), ignore_index=True)
     beyond = day.normalize() > last
+    known.attrs["as_of"] = day
     known.attrs["note"] = f"Nothing newer than {last:%Y-%m-%d} is in the archive." if beyond else ""
     return known
 

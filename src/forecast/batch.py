@@ -1,0 +1,242 @@
+"""The flow: archive -> snapshot -> model -> posterior and evidence -> predictions -> run on disk."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import arviz as az
+import numpy as np
+import pandas as pd
+import xarray as xr
+
+from forecast import evidence, inference, model, prediction, runs, vintages
+from forecast.dynamics import DYNAMICS
+from forecast.priors import Parameter
+from forecast.schema import InputError, did_you_mean
+from forecast.selection import Selection, select
+from forecast.worldviews import Worldview, load_worldviews
+
+Progress = Callable[[str, str, float], None]
+"""Told the worldview, what is being done, and the share done."""
+
+GATE = {
+    "ess": 400.0,
+    "weight_se": 0.02,
+    "bayes_factor_se": 0.15,
+    "acceptance_low": 0.5,
+    "acceptance_high": 0.98,
+    "distance": 0.15,
+    "agreement": 0.5,
+}
+"""Limits a fit must keep: least ESS, largest errors, acceptance and distance moved, and the largest
+difference in nats between one-shot and sequential evidence beyond two of their standard errors."""
+ATTEMPTS = 2
+"""Fits tried before a failed gate is stored as failed; each doubles the particles."""
+KEPT_DRAWS = 250
+"""Draws per chain that a stored run keeps; diagnostics are of all draws."""
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """Everything a fit is made of."""
+
+    archive: vintages.Archive
+    snapshot: pd.DataFrame
+    selection: Selection
+    worldviews: dict[str, Worldview]
+    milestones: dict[str, prediction.Milestone]
+
+    @property
+    def as_of(self) -> str:
+        """Date of the snapshot, YYYY-MM-DD."""
+        return f"{self.snapshot.attrs['as_of']:%Y-%m-%d}"
+
+
+def load_inputs(data: Path, priors: Path, as_of: str | None = None) -> Inputs:
+    """Read and check data, priors and milestones; `as_of` defaults to the last published date."""
+    archive = vintages.load_archive(data)
+    snapshot = vintages.as_of(archive, as_of or vintages.last_published(archive))
+    return Inputs(
+        archive, snapshot, select(archive, snapshot), load_worldviews(priors),
+        prediction.load_milestones(data / "milestones.toml"),
+    )
+
+
+def pick_worldviews(known: dict[str, Worldview], names: Sequence[str]) -> list[Worldview]:
+    """Worldviews by name, all if none is named."""
+    for name in names:
+        if name not in known:
+            raise InputError(
+                f"--worldview: unknown worldview '{name}'{did_you_mean(name, known)}; there are {', '.join(known)}"
+            )
+    return [known[n] for n in (names or known)]
+
+
+def declared_parameters(inputs: Inputs, worldview: Worldview) -> dict[str, Parameter]:
+    """Parameters of the joint model under a worldview, in the model's order."""
+    every = model.parameters(list(DYNAMICS), inputs.selection.rows)
+    return model.ordered(model.with_priors(every, worldview.priors))
+
+
+def update(
+    inputs: Inputs, worldviews: Sequence[Worldview], store: Path, seed: int = 1,
+    settings: inference.Settings | None = None, progress: Progress | None = None,
+) -> list[Path]:
+    """Fit every worldview that is not stored yet, and return the folders of the runs in order.
+
+    The model is compiled once for all worldviews whose priors have the same families.
+    """
+    settings = settings or inference.Settings()
+    compiled: dict[tuple[str, ...], inference.Compiled] = {}
+    folders = []
+    for worldview in worldviews:
+        declared = declared_parameters(inputs, worldview)
+        key = _key(inputs, declared, settings, seed)
+        found = runs.find(store, inputs.as_of, worldview.name, key)
+        if found is None:
+            shape = tuple(f"{n} {p.prior.family}" for n, p in declared.items())
+            if shape not in compiled:
+                if progress:
+                    progress(worldview.name, "compiling", 0.0)
+                equal = [1 / len(DYNAMICS)] * len(DYNAMICS)
+                compiled[shape] = inference.compile_model(
+                    model.build(list(DYNAMICS), inputs.selection.rows, declared, equal)
+                )
+            tree, manifest = _fit(inputs, worldview, declared, compiled[shape], settings, seed, progress)
+            manifest["key"] = key
+            found = runs.save(store, inputs.as_of, worldview.name, key, tree, manifest)
+        folders.append(found)
+    return folders
+
+
+def _key(inputs: Inputs, declared: dict[str, Parameter], settings: inference.Settings, seed: int) -> str:
+    """Key of a run: what could change its numbers, and nothing else (odds do not)."""
+    return runs.run_key({
+        "as_of": inputs.as_of,
+        "data": vintages.data_hash(inputs.snapshot),
+        "models": vintages.data_hash(inputs.archive.models),
+        "priors": {n: [p.prior.family, p.prior.a, p.prior.b] for n, p in declared.items()},
+        "milestones": repr(inputs.milestones),
+        "dynamics": list(DYNAMICS),
+        "settings": asdict(settings),
+        "seed": seed,
+        "code": runs.code_version(),
+    })
+
+
+def _fit(
+    inputs: Inputs, worldview: Worldview, declared: dict[str, Parameter], compiled: inference.Compiled,
+    settings: inference.Settings, seed: int, progress: Progress | None,
+) -> tuple[xr.DataTree, dict[str, Any]]:
+    """Fit, judge, and try again with twice the particles if the gate fails."""
+    began = time.monotonic()
+    names, rows = list(DYNAMICS), inputs.selection.rows
+    data: dict[str, np.ndarray] = model.data_values(declared)
+    sizes = settings
+    for attempt in range(ATTEMPTS):
+        fit = inference.sample(
+            compiled, seed + 1_000_003 * attempt, sizes, data,
+            None if progress is None else lambda what, share: progress(worldview.name, what, share),
+            lambda s, n: model.prior_draws(names, declared, rows, s, n)[0],
+        )
+        draws = {name: inference.describe(compiled, fit, k, data) for k, name in enumerate(names)}
+        failures, ess = judge(fit, draws)
+        if not any(failures.values()):
+            break
+        sizes = inference.Settings(**(asdict(sizes) | {"sweeps": 2 * sizes.sweeps}))
+    tree = xr.DataTree()
+    for k, name in enumerate(names):
+        theta = _named(draws[name]["theta"], name)
+        kept = theta.isel(draw=np.linspace(0, theta.sizes["draw"] - 1, KEPT_DRAWS).astype(int))
+        predicted = prediction.predict(name, _with_priors(theta, inputs, declared, seed), inputs.milestones)
+        tree[f"{name}/posterior"] = xr.DataTree(kept.astype("float32"))
+        likelihood = draws[name]["row_log_likelihood"].isel(draw=kept["draw"].values)
+        tree[f"{name}/log_likelihood"] = xr.DataTree(likelihood.astype("float32").to_dataset(name="rows"))
+        tree[f"{name}/predictions"] = xr.DataTree(predicted)
+    tree["evidence"] = xr.DataTree(xr.Dataset(
+        {
+            "log_marginal_likelihood": (("dynamic", "island"), fit.log_evidence),
+            "one_shot": (("dynamic", "estimate"), fit.check),
+        },
+        coords={"dynamic": names, "estimate": ["value", "se"]},
+    ))
+    manifest = {
+        "status": "failed" if any(failures.values()) else "done",
+        "note": inputs.snapshot.attrs["note"],
+        "rows": len(rows),
+        "seconds": round(time.monotonic() - began, 2),
+        "seed": seed,
+        "attempts": attempt + 1,
+        "gate": failures,
+        "min_ess": ess,
+        "stages": [list(stage) for stage in fit.stages],
+        "settings": asdict(sizes),
+        "priors": {n: str(p.prior) for n, p in declared.items()},
+        "code": runs.code_version(),
+    }
+    return tree, manifest
+
+
+def judge(fit: inference.Fit, draws: dict[str, xr.Dataset]) -> tuple[dict[str, list[str]], dict[str, float]]:
+    """Reasons for which each dynamic fails the gate, and its least effective sample size.
+
+    Looked at: bulk and tail ESS of every parameter, standard errors of weights (at equal odds) and of
+    pairwise Bayes factors, acceptance and distance moved at every temperature, agreement of sequential
+    and one-shot evidence, and that everything is finite.
+    """
+    names = tuple(draws)
+    even = np.full(len(names), 1 / len(names))
+    weight_se = evidence.weights(fit.log_evidence, even).posterior_se
+    factors = evidence.bayes_factors(names, fit.log_evidence)
+    mean, se = evidence.mean_evidence(fit.log_evidence)
+    common = []
+    for stage in fit.stages:
+        if not GATE["acceptance_low"] <= stage.acceptance <= GATE["acceptance_high"]:
+            common.append(f"acceptance {stage.acceptance:.2f} at power {stage.power:.4f}")
+        if stage.distance < GATE["distance"]:
+            common.append(f"distance moved {stage.distance:.2f} at power {stage.power:.4f}")
+    failures: dict[str, list[str]] = {}
+    smallest: dict[str, float] = {}
+    for k, name in enumerate(names):
+        found = list(common)
+        if not (np.isfinite(fit.draws[k]).all() and np.isfinite(fit.log_evidence[k]).all()):
+            found.append("draws or evidence not finite")
+        theta = _named(draws[name]["theta"], name)
+        ess = [az.ess(theta, method="bulk"), az.ess(theta, method="tail", prob=(0.05, 0.95))]
+        smallest[name] = float(min(float(v) for one in ess for v in one.data_vars.values()))
+        if not smallest[name] >= GATE["ess"]:
+            found.append(f"effective sample size {smallest[name]:.0f}")
+        if not weight_se[k] <= GATE["weight_se"]:
+            found.append(f"standard error of the weight {weight_se[k]:.3f}")
+        worst = max(error for pair, (_, error) in factors.items() if name in pair)
+        if not worst <= GATE["bayes_factor_se"]:
+            found.append(f"standard error of a log Bayes factor {worst:.2f}")
+        gap = abs(mean[k] - fit.check[k, 0])
+        if not gap <= GATE["agreement"] + 2 * np.hypot(se[k], fit.check[k, 1]):
+            found.append(f"one-shot and sequential evidence differ by {gap:.2f} nats")
+        failures[name] = found
+    return failures, smallest
+
+
+def _named(theta: xr.DataArray, name: str) -> xr.Dataset:
+    """Parameters of one dynamic as variables, its own ones without their prefix."""
+    others = tuple(f"{other}." for other in DYNAMICS if other != name)
+    mine = [p for p in theta["parameter"].values if not str(p).startswith(others)]
+    return xr.Dataset(
+        {str(p).removeprefix(f"{name}."): theta.sel(parameter=p, drop=True) for p in mine}
+    )
+
+
+def _with_priors(theta: xr.Dataset, inputs: Inputs, declared: dict[str, Parameter], seed: int) -> xr.Dataset:
+    """Add prior draws of parameters a milestone needs and no row informs."""
+    needed = {n for m in inputs.milestones.values() for n in m.needs} - set(theta.data_vars)
+    absent = {n: p for n, p in model.every_parameter().items() if n in needed and n not in declared}
+    rng = np.random.default_rng(seed)
+    shape = (theta.sizes["chain"], theta.sizes["draw"])
+    return theta.assign(
+        {n: (("chain", "draw"), p.prior.quantile(rng.random(shape))) for n, p in absent.items()}
+    )

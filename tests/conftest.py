@@ -1,0 +1,32 @@
+"""The shipped archive and one selection from it, read once for all tests."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from forecast.selection import Selection, select
+from forecast.vintages import Archive, as_of, load_archive
+
+DATA = Path(__file__).parent.parent / "data"
+LAST = "2026-06-30"
+
+
+@pytest.fixture(scope="session")
+def archive() -> Archive:
+    """The shipped archive; tests must not change it."""
+    return load_archive(DATA)
+
+
+@pytest.fixture(scope="session")
+def snapshot(archive: Archive) -> pd.DataFrame:
+    """What was known at the end of June 2026."""
+    return as_of(archive, LAST)
+
+
+@pytest.fixture(scope="session")
+def selection(archive: Archive, snapshot: pd.DataFrame) -> Selection:
+    """Rows that enter the likelihood at the end of June 2026, and the others."""
+    return select(archive, snapshot)
