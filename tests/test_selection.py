@@ -195,7 +195,8 @@ def test_scaffold_teams_take_the_developer_of_the_model(selection):
     assert developers["DeepSeek R1"] == "DeepSeek"
     assert developers["GPT-5"] == "OpenAI"
     assert developers["Gemini 2.5 Pro"].startswith("Google")
-    assert "scaffold team" not in set(selection.rows["developer"])
+    unnamed = board.loc[board["developer"] == "scaffold team", "model"]
+    assert not unnamed.str.contains("GPT|Claude|Gemini|^o[0-9]").any()
 
 
 def test_selection_leaves_the_snapshot_alone(archive, snapshot):

@@ -17,6 +17,7 @@ os.environ.setdefault("JAX_ENABLE_X64", "1")
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
@@ -28,6 +29,11 @@ from jax.extend import core as jex
 from pymc.sampling.jax import get_jaxified_graph
 from pytensor.graph.replace import clone_replace
 from scipy.special import logsumexp
+
+# Compiled programs are kept between processes; compiling the full model takes about a minute.
+_CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "forecast" / "xla"
+jax.config.update("jax_compilation_cache_dir", str(_CACHE))
+jax.config.update("jax_persistent_cache_min_compile_time_secs", 1.0)
 
 MAX_LEAPFROGS = 24
 """Longest trajectory, in leapfrog steps."""
@@ -51,8 +57,8 @@ class Settings:
     """Sweeps at the posterior whose states become draws; one more is discarded before them."""
     ess: float = 0.5
     """Effective share of particles at which the next temperature is set."""
-    trajectory: float = 1.5
-    """Length of a trajectory in whitened coordinates; pi/2 is best for a Gaussian."""
+    trajectory: float = 1.0
+    """Length of a trajectory in whitened coordinates."""
     acceptance: float = 0.8
 
 

@@ -1,0 +1,170 @@
+"""Stored runs to what people read: one plain record per worldview, and tables of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import xarray as xr
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from forecast import evidence, prediction
+
+KEY_MILESTONES = ("m_10", "W_2", "H_20", "F_90", "automated_ai_researcher", "plateau")
+"""Milestones in the short table; `--format json` has all."""
+KEY_DATES = ("2028-01-01", "2030-01-01", "2035-01-01")
+"""Dates in the short table."""
+
+
+def record(tree: xr.DataTree, manifest: Mapping[str, Any], odds_name: str, odds: Mapping[str, float]) -> dict[str, Any]:
+    """Everything a stored run says at given prior odds, as plain numbers.
+
+    A dynamic that failed its gate has no evidence and no posterior, and if any failed there is no
+    mixture either: the weights of the others depend on it.
+
+    Parameters
+    ----------
+    tree, manifest
+        From `runs.load`.
+    odds_name
+        Worldview the odds come from.
+    odds
+        Prior probability by dynamic; missing ones are 0.
+
+    Returns
+    -------
+    dict
+        ``as_of``, ``worldview``, ``odds``, ``rows``, ``seconds``, ``note``, ``dynamics`` (name ->
+        ``prior``, ``log_evidence``, ``log_evidence_se``, ``posterior``, ``posterior_se``, ``gate``,
+        ``min_ess``, ``reasons``), ``bayes_factors`` and ``milestones``.
+    """
+    found = tree["evidence"].to_dataset()
+    names = [str(n) for n in found["dynamic"].values]
+    log_evidence = found["log_marginal_likelihood"].values
+    prior = np.array([odds.get(n, 0.0) for n in names])
+    mean, se = evidence.mean_evidence(log_evidence)
+    weights = evidence.weights(log_evidence, prior)
+    gate = manifest["gate"]
+    whole = not any(gate.values())
+    dynamics = {
+        n: {
+            "prior": float(prior[k]),
+            "log_evidence": None if gate[n] else float(mean[k]),
+            "log_evidence_se": None if gate[n] else float(se[k]),
+            "posterior": float(weights.posterior[k]) if whole else None,
+            "posterior_se": float(weights.posterior_se[k]) if whole else None,
+            "gate": "fail" if gate[n] else "pass",
+            "min_ess": float(manifest["min_ess"][n]),
+            "reasons": list(gate[n]),
+        }
+        for k, n in enumerate(names)
+    }
+    passed = [n for n in names if not gate[n]]
+    return {
+        "as_of": manifest["as_of"],
+        "worldview": manifest["worldview"],
+        "odds": odds_name,
+        "rows": manifest["rows"],
+        "seconds": manifest["seconds"],
+        "note": manifest["note"],
+        "dynamics": dynamics,
+        "bayes_factors": [
+            {"a": a, "b": b, "log_bayes_factor": value, "se": error}
+            for (a, b), (value, error) in evidence.bayes_factors(tuple(names), log_evidence).items()
+            if a in passed and b in passed
+        ],
+        "milestones": _milestones(tree, names, passed, weights.posterior if whole else None),
+    }
+
+
+def _milestones(
+    tree: xr.DataTree, names: Sequence[str], passed: Sequence[str], posterior: np.ndarray | None
+) -> list[dict[str, Any]]:
+    dates = prediction.report_dates()
+    years = list(dates.values())
+    passages = {n: tree[f"{n}/predictions"].to_dataset()["passage"] for n in passed}
+    if not passages:
+        return []
+    result = []
+    for name in (str(m) for m in next(iter(passages.values()))["milestone"].values):
+        times = {n: p.sel(milestone=name).values for n, p in passages.items()}
+        each = {n: prediction.milestone_cdf(t, years) for n, t in times.items()}
+        entry: dict[str, Any] = {
+            "id": name,
+            "by": None,
+            "by_se": None,
+            "by_dynamic": {n: dict(zip(dates, map(float, c.probability), strict=True)) for n, c in each.items()},
+            "never": None,
+            "never_by_dynamic": {n: float(c.never) for n, c in each.items()},
+        }
+        if posterior is not None:
+            mixture = prediction.mixture_cdf(times, dict(zip(names, posterior, strict=True)), years)
+            entry["by"] = dict(zip(dates, map(float, mixture.probability), strict=True))
+            entry["by_se"] = dict(zip(dates, map(float, mixture.se), strict=True))
+            entry["never"] = float(mixture.never)
+        result.append(entry)
+    return result
+
+
+def tables(records: Sequence[Mapping[str, Any]], titles: Mapping[str, str]) -> RenderableType:
+    """Posterior and key milestones of each record, for a terminal.
+
+    Parameters
+    ----------
+    records
+        From `record`.
+    titles
+        Milestone titles by id.
+    """
+    parts: list[RenderableType] = []
+    for one in records:
+        head = f"{one['worldview']} as of {one['as_of']}: {one['rows']} rows"
+        if one["odds"] != one["worldview"]:
+            head += f", prior odds of {one['odds']}"
+        table = Table(title=head, title_justify="left")
+        for column in ("dynamic", "prior", "posterior", "log evidence", "least ESS", "gate"):
+            table.add_column(column, justify="left" if column in ("dynamic", "gate") else "right")
+        for name, d in one["dynamics"].items():
+            table.add_row(
+                name, f"{d['prior']:.2f}", _with_error(d["posterior"], d["posterior_se"], 3),
+                _with_error(d["log_evidence"], d["log_evidence_se"], 2), f"{d['min_ess']:.0f}", d["gate"],
+            )
+        parts.append(table)
+        reasons = sorted({r for d in one["dynamics"].values() for r in d["reasons"]})
+        parts += [Text(f"  failed: {r}", style="red") for r in reasons]
+        parts.append(_milestone_table(one, titles))
+        if one["note"]:
+            parts.append(Text(one["note"]))
+        parts.append(Text(""))
+    return Group(*parts)
+
+
+def _milestone_table(one: Mapping[str, Any], titles: Mapping[str, str]) -> Table:
+    table = Table(title="Probability of having happened by", title_justify="left")
+    table.add_column("milestone")
+    for date in (*KEY_DATES, "never by 2041"):
+        table.add_column(date, justify="right")
+    for milestone in one["milestones"]:
+        if milestone["id"] in KEY_MILESTONES and milestone["by"] is not None:
+            cells = [_with_error(milestone["by"][d], milestone["by_se"][d], 2) for d in KEY_DATES]
+            table.add_row(titles[milestone["id"]], *cells, f"{milestone['never']:.2f}")
+    return table
+
+
+def _with_error(value: float | None, error: float | None, digits: int) -> str:
+    if value is None or error is None:
+        return "failed"
+    return f"{value:.{digits}f} ± {error:.{digits}f}"
+
+
+def plain_table(columns: Sequence[str], rows: Sequence[Sequence[str]], title: str = "") -> Table:
+    """Table of text cells."""
+    table = Table(title=title or None, title_justify="left")
+    for column in columns:
+        table.add_column(column, overflow="fold")
+    for row in rows:
+        table.add_row(*(Text(cell) for cell in row))
+    return table
