@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from scipy import special, stats
+from scipy import stats
 
 from forecast import dynamics as dyn
 from forecast import indicators as ind
@@ -450,7 +450,3 @@ def test_company_behind_an_entity(entity, company):
 def test_every_company_row_has_a_company(selection):
     rows = selection.rows[selection.rows["kind"] == "company"]
     assert "industry" not in set(rows["company"])
-
-
-def test_share_link_is_a_logit():
-    assert special.expit(prepared("work_share", value=28.0).low[0]) == pytest.approx(0.28)

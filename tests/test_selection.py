@@ -199,6 +199,15 @@ def test_scaffold_teams_take_the_developer_of_the_model(selection):
     assert not unnamed.str.contains("GPT|Claude|Gemini|^o[0-9]").any()
 
 
+def test_developers_do_not_depend_on_the_date(at, selection):
+    # The mean shortfall differs between leaders and followers; a vintage must not move a model between them.
+    last = dict(zip(selection.rows["model"], selection.rows["developer"], strict=True))
+    for date in ("2024-12-01", "2025-06-01", "2025-10-15"):
+        rows = at(date).rows
+        found = {m: d for m, d in zip(rows["model"], rows["developer"], strict=True) if m in last}
+        assert found == {m: last[m] for m in found}
+
+
 def test_selection_leaves_the_snapshot_alone(archive, snapshot):
     before = snapshot.copy()
     select(archive, snapshot)

@@ -61,7 +61,10 @@ def load_inputs(data: Path, priors: Path, as_of: str | None = None) -> Inputs:
     archive = vintages.load_archive(data)
     snapshot = vintages.as_of(archive, as_of or vintages.last_published(archive))
     return Inputs(
-        archive, snapshot, select(archive, snapshot), load_worldviews(priors),
+        archive,
+        snapshot,
+        select(archive, snapshot),
+        load_worldviews(priors),
         prediction.load_milestones(data / "milestones.toml"),
     )
 
@@ -71,7 +74,8 @@ def pick_worldviews(known: dict[str, Worldview], names: Sequence[str]) -> list[W
     for name in names:
         if name not in known:
             raise InputError(
-                f"--worldview: unknown worldview '{name}'{did_you_mean(name, known)}; there are {', '.join(known)}"
+                f"--worldview: unknown worldview '{name}'{did_you_mean(name, known)}; "
+                f"there are {', '.join(known)}"
             )
     return [known[n] for n in (names or known)]
 
@@ -83,8 +87,12 @@ def declared_parameters(inputs: Inputs, worldview: Worldview) -> dict[str, Param
 
 
 def update(
-    inputs: Inputs, worldviews: Sequence[Worldview], store: Path, seed: int = 1,
-    settings: inference.Settings | None = None, progress: Progress | None = None,
+    inputs: Inputs,
+    worldviews: Sequence[Worldview],
+    store: Path,
+    seed: int = 1,
+    settings: inference.Settings | None = None,
+    progress: Progress | None = None,
 ) -> list[Path]:
     """Fit every worldview that is not stored yet, and return the folders of the runs in order.
 
@@ -115,22 +123,29 @@ def update(
 
 def _key(inputs: Inputs, declared: dict[str, Parameter], settings: inference.Settings, seed: int) -> str:
     """Key of a run: what could change its numbers, and nothing else (odds do not)."""
-    return runs.run_key({
-        "as_of": inputs.as_of,
-        "data": vintages.data_hash(inputs.snapshot),
-        "models": vintages.data_hash(inputs.archive.models),
-        "priors": {n: [p.prior.family, p.prior.a, p.prior.b] for n, p in declared.items()},
-        "milestones": repr(inputs.milestones),
-        "dynamics": list(DYNAMICS),
-        "settings": asdict(settings),
-        "seed": seed,
-        "code": runs.code_version(),
-    })
+    return runs.run_key(
+        {
+            "as_of": inputs.as_of,
+            "data": vintages.data_hash(inputs.snapshot),
+            "models": vintages.data_hash(inputs.archive.models),
+            "priors": {n: [p.prior.family, p.prior.a, p.prior.b] for n, p in declared.items()},
+            "milestones": repr(inputs.milestones),
+            "dynamics": list(DYNAMICS),
+            "settings": asdict(settings),
+            "seed": seed,
+            "code": runs.code_version(),
+        }
+    )
 
 
 def _fit(
-    inputs: Inputs, worldview: Worldview, declared: dict[str, Parameter], compiled: inference.Compiled,
-    settings: inference.Settings, seed: int, progress: Progress | None,
+    inputs: Inputs,
+    worldview: Worldview,
+    declared: dict[str, Parameter],
+    compiled: inference.Compiled,
+    settings: inference.Settings,
+    seed: int,
+    progress: Progress | None,
 ) -> tuple[xr.DataTree, dict[str, Any]]:
     """Fit, judge, and try again with twice the particles if the gate fails."""
     began = time.monotonic()
@@ -139,7 +154,10 @@ def _fit(
     sizes = settings
     for attempt in range(ATTEMPTS):
         fit = inference.sample(
-            compiled, seed + 1_000_003 * attempt, sizes, data,
+            compiled,
+            seed + 1_000_003 * attempt,
+            sizes,
+            data,
             None if progress is None else lambda what, share: progress(worldview.name, what, share),
             lambda s, n: model.prior_draws(names, declared, rows, s, n)[0],
         )
@@ -149,7 +167,7 @@ def _fit(
             break
         sizes = inference.Settings(**(asdict(sizes) | {"sweeps": 2 * sizes.sweeps}))
     tree = xr.DataTree()
-    for k, name in enumerate(names):
+    for name in names:
         theta = _named(draws[name]["theta"], name)
         kept = theta.isel(draw=np.linspace(0, theta.sizes["draw"] - 1, KEPT_DRAWS).astype(int))
         predicted = prediction.predict(name, _with_priors(theta, inputs, declared, seed), inputs.milestones)
@@ -157,13 +175,15 @@ def _fit(
         likelihood = draws[name]["row_log_likelihood"].isel(draw=kept["draw"].values)
         tree[f"{name}/log_likelihood"] = xr.DataTree(likelihood.astype("float32").to_dataset(name="rows"))
         tree[f"{name}/predictions"] = xr.DataTree(predicted)
-    tree["evidence"] = xr.DataTree(xr.Dataset(
-        {
-            "log_marginal_likelihood": (("dynamic", "island"), fit.log_evidence),
-            "one_shot": (("dynamic", "estimate"), fit.check),
-        },
-        coords={"dynamic": names, "estimate": ["value", "se"]},
-    ))
+    tree["evidence"] = xr.DataTree(
+        xr.Dataset(
+            {
+                "log_marginal_likelihood": (("dynamic", "island"), fit.log_evidence),
+                "one_shot": (("dynamic", "estimate"), fit.check),
+            },
+            coords={"dynamic": names, "estimate": ["value", "se"]},
+        )
+    )
     manifest = {
         "status": "failed" if any(failures.values()) else "done",
         "note": inputs.snapshot.attrs["note"],
@@ -226,9 +246,7 @@ def _named(theta: xr.DataArray, name: str) -> xr.Dataset:
     """Parameters of one dynamic as variables, its own ones without their prefix."""
     others = tuple(f"{other}." for other in DYNAMICS if other != name)
     mine = [p for p in theta["parameter"].values if not str(p).startswith(others)]
-    return xr.Dataset(
-        {str(p).removeprefix(f"{name}."): theta.sel(parameter=p, drop=True) for p in mine}
-    )
+    return xr.Dataset({str(p).removeprefix(f"{name}."): theta.sel(parameter=p, drop=True) for p in mine})
 
 
 def _with_priors(theta: xr.Dataset, inputs: Inputs, declared: dict[str, Parameter], seed: int) -> xr.Dataset:

@@ -21,7 +21,9 @@ import typer
 from forecast.schema import InputError
 
 app = typer.Typer(
-    no_args_is_help=True, add_completion=False, rich_markup_mode=None,
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
     help="Which takeoff dynamic of automated AI R&D does the evidence favour, and what follows?",
 )
 data_app = typer.Typer(no_args_is_help=True, help="The archive of observations.")
@@ -56,7 +58,9 @@ DataOption = Annotated[Path | None, typer.Option("--data", help="Folder of the a
 PriorsOption = Annotated[Path | None, typer.Option("--priors", help="Folder of worldviews; default priors/.")]
 StoreOption = Annotated[Path, typer.Option(help="Folder that keeps runs.")]
 FormatOption = Annotated[Format, typer.Option("--format", help="Table for people or JSON for programs.")]
-AsOf = Annotated[str | None, typer.Option("--as-of", help="Day whose knowledge counts, YYYY-MM-DD; default the latest.")]
+AsOf = Annotated[
+    str | None, typer.Option("--as-of", help="Day whose knowledge counts, YYYY-MM-DD; default the latest.")
+]
 
 
 def main() -> None:
@@ -77,8 +81,12 @@ def _print(renderable: Any) -> None:
 
 @app.command()
 def update(
-    worldview: Annotated[list[str] | None, typer.Option(help="Worldview to update; repeat for several. Default all.")] = None,
-    odds: Annotated[str | None, typer.Option(help="Take the prior odds of this worldview instead of each one's own.")] = None,
+    worldview: Annotated[
+        list[str] | None, typer.Option(help="Worldview to update; repeat for several. Default all.")
+    ] = None,
+    odds: Annotated[
+        str | None, typer.Option(help="Take the prior odds of this worldview instead of each one's own.")
+    ] = None,
     as_of: AsOf = None,
     store: StoreOption = Path("runs"),
     seed: Annotated[int, typer.Option(help="Seed of the sampler; same seed, same numbers.", min=0)] = 1,
@@ -94,7 +102,9 @@ def update(
         chosen = batch.pick_worldviews(inputs.worldviews, worldview or [])
         source = batch.pick_worldviews(inputs.worldviews, [odds])[0] if odds else None
         folders = batch.update(inputs, chosen, store, seed, progress=progress)
-    failed = _show([(folder, source or w) for folder, w in zip(folders, chosen, strict=True)], inputs.milestones, output)
+    failed = _show(
+        [(folder, source or w) for folder, w in zip(folders, chosen, strict=True)], inputs.milestones, output
+    )
     raise typer.Exit(1 if failed else 0)
 
 
@@ -117,7 +127,9 @@ def show(
     chosen = []
     for run in newest.sort_values(["as_of", "worldview"]).itertuples():
         if run.worldview not in known:
-            raise InputError(f"{run.folder}: its worldview '{run.worldview}' is no longer in priors/; restore the file")
+            raise InputError(
+                f"{run.folder}: its worldview '{run.worldview}' is no longer in priors/; restore the file"
+            )
         chosen.append((Path(str(run.folder)), known[str(run.worldview)]))
     _show(chosen, prediction.load_milestones((data or _home("data")) / "milestones.toml"), output)
 
@@ -142,8 +154,11 @@ class _progress:
         from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
         self.bar = Progress(
-            TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(),
-            console=Console(stderr=True), transient=True,
+            TextColumn("{task.description}"),
+            BarColumn(),
+            TimeElapsedColumn(),
+            console=Console(stderr=True),
+            transient=True,
         )
         self.task = self.bar.add_task("reading", total=1.0)
         self.bar.start()
@@ -174,10 +189,18 @@ def list_(what: Listing, data: DataOption = None, priors: PriorsOption = None) -
 
         archive = vintages.load_archive(data or _home("data"))
         counts = archive.observations["indicator_id"].value_counts()
-        taken = {i: (name, one.family[i]) for name, one in INDICATORS.items() for i in one.ids}
+        taken: dict[str, tuple[str, ...]] = {
+            i: (name, one.family[i]) for name, one in INDICATORS.items() for i in one.ids
+        }
         columns = ["indicator", "title", "category", "rows", "observation model"]
         rows = [
-            [str(i), r.title, r.category, str(counts.get(i, 0)), " / ".join(taken.get(i, ("context only",)))]
+            [
+                str(i),
+                r.title,
+                r.category,
+                str(counts.get(i, 0)),
+                " / ".join(taken.get(str(i), ("context only",))),
+            ]
             for i, r in archive.indicators.iterrows()
         ]
     elif what is Listing.worldviews:
@@ -222,16 +245,22 @@ def data_check(data: DataOption = None) -> None:
 @data_app.command("import")
 def data_import(
     file: Path,
-    indicators: Annotated[Path | None, typer.Option(help="New indicators, in the columns of data/indicators.csv.")] = None,
-    models: Annotated[Path | None, typer.Option(help="New models, in the columns of data/models.csv.")] = None,
+    indicators: Annotated[
+        Path | None, typer.Option(help="New indicators, in the columns of data/indicators.csv.")
+    ] = None,
+    models: Annotated[
+        Path | None, typer.Option(help="New models, in the columns of data/models.csv.")
+    ] = None,
     data: DataOption = None,
 ) -> None:
     """Append new rows; the whole file is refused if one row is bad."""
     from forecast import vintages
 
     done = vintages.import_rows(data or _home("data"), file, indicators, models)
-    print(f"{done.added} rows added, {done.skipped} already there, {done.indicators_added} indicators and "
-          f"{done.models_added} models added")
+    print(
+        f"{done.added} rows added, {done.skipped} already there, {done.indicators_added} indicators and "
+        f"{done.models_added} models added"
+    )
 
 
 @data_app.command("snapshot")
@@ -247,16 +276,30 @@ def data_snapshot(as_of: AsOf = None, data: DataOption = None) -> None:
 
     def cells(frame: Any, extra: str) -> list[list[str]]:
         return [
-            [r["indicator_id"], r["entity"], f"{r['observed_at']:%Y-%m-%d}", f"{r['published_at']:%Y-%m-%d}",
-             f"{r['value']:g}", r[extra]]
+            [
+                r["indicator_id"],
+                r["entity"],
+                f"{r['observed_at']:%Y-%m-%d}",
+                f"{r['published_at']:%Y-%m-%d}",
+                f"{r['value']:g}",
+                r[extra],
+            ]
             for r in frame.to_dict("records")
         ]
 
     date = f"{snapshot.attrs['as_of']:%Y-%m-%d}"
-    _print(reports.plain_table([*fields, "observation model"], cells(chosen.rows, "indicator"),
-                               f"{len(chosen.rows)} rows enter the likelihood as of {date}"))
-    _print(reports.plain_table([*fields, "why not"], cells(chosen.excluded, "reason"),
-                               f"{len(chosen.excluded)} rows do not"))
+    _print(
+        reports.plain_table(
+            [*fields, "observation model"],
+            cells(chosen.rows, "indicator"),
+            f"{len(chosen.rows)} rows enter the likelihood as of {date}",
+        )
+    )
+    _print(
+        reports.plain_table(
+            [*fields, "why not"], cells(chosen.excluded, "reason"), f"{len(chosen.excluded)} rows do not"
+        )
+    )
     if snapshot.attrs["note"]:
         print(snapshot.attrs["note"])
 
@@ -284,17 +327,31 @@ def priors_show(
 
     known = worldviews.load_worldviews(priors or _home("priors"))
     if name not in known:
-        raise InputError(f"unknown worldview '{name}'{did_you_mean(name, known)}; there are {', '.join(known)}")
+        raise InputError(
+            f"unknown worldview '{name}'{did_you_mean(name, known)}; there are {', '.join(known)}"
+        )
     one = known[name]
-    _print(reports.plain_table(["dynamic", "prior odds"], [[n, f"{p:g}"] for n, p in one.odds.items()], one.title))
+    _print(
+        reports.plain_table(
+            ["dynamic", "prior odds"], [[n, f"{p:g}"] for n, p in one.odds.items()], one.title
+        )
+    )
     differs = worldviews.differences(one)
     if not differs.empty:
-        _print(reports.plain_table(list(differs.columns), differs.astype(str).to_numpy().tolist(), "Differs in"))
+        _print(
+            reports.plain_table(list(differs.columns), differs.astype(str).to_numpy().tolist(), "Differs in")
+        )
     rest = {n: p for n, p in worldviews.known_parameters().items() if n not in one.lines}
-    _print(reports.plain_table(
-        ["parameter", "prior", "meaning", "source"],
-        [[n, str(p.prior), f"{p.meaning} [{p.unit}]", p.source] for n, p in rest.items()], "Inherits",
-    ))
+    _print(
+        reports.plain_table(
+            ["parameter", "prior", "meaning", "source"],
+            [[n, str(p.prior), f"{p.meaning} [{p.unit}]", p.source] for n, p in rest.items()],
+            "Inherits",
+        )
+    )
     table = worldviews.prior_predictive(one, seed=1, draws=draws)
-    cells = [[f"{x:.3g}" if isinstance(x, float) and x < 1000 else str(x) for x in row] for row in table.to_numpy().tolist()]
+    cells = [
+        [f"{x:.3g}" if isinstance(x, float) and x < 1000 else str(x) for x in row]
+        for row in table.to_numpy().tolist()
+    ]
     _print(reports.plain_table(list(table.columns), cells, "Predicts before any evidence"))

@@ -136,7 +136,12 @@ def _softplus(xp: Any, x: Array) -> Array:
 
 
 def _scan(
-    xp: Any, step: Callable[..., Any], k: Array, forcing: Array, start: tuple[Array, Array], fixed: list[Array]
+    xp: Any,
+    step: Callable[..., Any],
+    k: Array,
+    forcing: Array,
+    start: tuple[Array, Array],
+    fixed: list[Array],
 ) -> tuple[Array, Array]:
     """Run `step` along the last axis of (k, forcing) and stack its states along a last axis."""
     if xp is np:
@@ -156,7 +161,10 @@ def _scan(
         strict=True,
         return_updates=False,
     )
-    return tuple(xp.concatenate([xp.shape_padleft(xp.as_tensor(a, dtype="float64")), b]) for a, b in zip(start, tail, strict=True))  # type: ignore[return-value]
+    return tuple(
+        xp.concatenate([xp.shape_padleft(xp.as_tensor(a, dtype="float64")), b])
+        for a, b in zip(start, tail, strict=True)
+    )
 
 
 _AIFM = dt.date(2025, 12, 31)
@@ -169,46 +177,150 @@ def integrate(
     time: np.ndarray,
     restriction: Restriction,
     *,
-    g0: Annotated[Array, Parameter(
-        LogNormal(1.5, 0.40), "nats/yr", "production", "software growth in 2023",
-        "AI Futures Model: .25-2.5 orders of magnitude a year; Epoch AI: 3x-10x a year; Kwa: 5x a year", _AIFM)],
-    pL: Annotated[Array, Parameter(
-        LogUniform(0.15, 0.60), "-", "production", "elasticity of software pace to research labour",
-        "Davidson & Houlden 2025, parameter p", _DH)],
-    pK: Annotated[Array, Parameter(
-        Uniform(0.0, 1.0), "-", "production", "elasticity of software pace to compute, at most 1 - pL",
-        "Davidson & Houlden 2025 and Kwa 2026: pL + pK <= 1", _KWA, cap=lambda p: 1.0 - p["pL"])],
-    v: Annotated[Array, Parameter(
-        LogNormal(0.38, 0.27), "1/nat", "timing", "automation velocity per nat of deployed capability",
-        "Kwa 2026: 1/v between 1.5 and 4.2", _KWA)],
-    f26: Annotated[Array, Parameter(
-        Beta(6.0, 11.0), "share", "timing", "automated share of the frozen basket, January 2026",
-        "Kwa 2026: .25-.5, widened downwards", _KWA)],
-    sigma: Annotated[Array, Parameter(
-        Beta(4.0, 8.0), "-", "production", "elasticity of substitution between tasks",
-        "AI Futures Model: rho -5, -2, -1", _AIFM)],
-    ln_qr: Annotated[Array, Parameter(
-        Normal(float(np.log(2.0)), 0.7), "nats", "production",
-        "ln AI speed-up over a human on automated tasks at 2026.0 (q = 1 + exp(ln_qr))",
-        "OpenAI 2026: 3.1 agent-workdays per workday", dt.date(2026, 6, 25))],
-    chi: Annotated[Array, Parameter(
-        LogNormal(0.7, 0.4), "-", "production", "slope of ln AI productivity in deployed capability",
-        "judgement", _JUDGEMENT)],
-    tau: Annotated[Array, Parameter(
-        LogNormal(0.35, 0.40), "yr", "timing", "lag from discovery to deployment in R&D",
-        "judgement: training plus deployment time", _JUDGEMENT)],
-    gK1: Annotated[Array, Parameter(
-        Normal(1.38, 0.12), "nats/yr", "inputs", "compute growth before the slow-down",
-        "AI Futures Model", _AIFM)],
-    ts: Annotated[Array, Parameter(
-        Uniform(2026.5, 2030.0), "calendar year", "inputs", "date at which compute growth slows",
-        "AI Futures Model", _AIFM)],
-    gK2: Annotated[Array, Parameter(
-        PositiveNormal(0.58, 0.18), "nats/yr", "inputs", "compute growth after the slow-down",
-        "AI Futures Model", _AIFM)],
-    gL: Annotated[Array, Parameter(
-        Normal(0.65, 0.12), "nats/yr", "inputs", "research headcount growth until 2029",
-        "Epoch AI; Kwa 2026", _KWA)],
+    g0: Annotated[
+        Array,
+        Parameter(
+            LogNormal(1.5, 0.40),
+            "nats/yr",
+            "production",
+            "software growth in 2023",
+            "AI Futures Model: .25-2.5 orders of magnitude a year; Epoch AI: 3x-10x a year; Kwa: 5x a year",
+            _AIFM,
+        ),
+    ],
+    pL: Annotated[
+        Array,
+        Parameter(
+            LogUniform(0.15, 0.60),
+            "-",
+            "production",
+            "elasticity of software pace to research labour",
+            "Davidson & Houlden 2025, parameter p",
+            _DH,
+        ),
+    ],
+    pK: Annotated[
+        Array,
+        Parameter(
+            Uniform(0.0, 1.0),
+            "-",
+            "production",
+            "elasticity of software pace to compute, at most 1 - pL",
+            "Davidson & Houlden 2025 and Kwa 2026: pL + pK <= 1",
+            _KWA,
+            cap=lambda p: 1.0 - p["pL"],
+        ),
+    ],
+    v: Annotated[
+        Array,
+        Parameter(
+            LogNormal(0.38, 0.27),
+            "1/nat",
+            "timing",
+            "automation velocity per nat of deployed capability",
+            "Kwa 2026: 1/v between 1.5 and 4.2",
+            _KWA,
+        ),
+    ],
+    f26: Annotated[
+        Array,
+        Parameter(
+            Beta(6.0, 11.0),
+            "share",
+            "timing",
+            "automated share of the frozen basket, January 2026",
+            "Kwa 2026: .25-.5, widened downwards",
+            _KWA,
+        ),
+    ],
+    sigma: Annotated[
+        Array,
+        Parameter(
+            Beta(4.0, 8.0),
+            "-",
+            "production",
+            "elasticity of substitution between tasks",
+            "AI Futures Model: rho -5, -2, -1",
+            _AIFM,
+        ),
+    ],
+    ln_qr: Annotated[
+        Array,
+        Parameter(
+            Normal(float(np.log(2.0)), 0.7),
+            "nats",
+            "production",
+            "ln AI speed-up over a human on automated tasks at 2026.0 (q = 1 + exp(ln_qr))",
+            "OpenAI 2026: 3.1 agent-workdays per workday",
+            dt.date(2026, 6, 25),
+        ),
+    ],
+    chi: Annotated[
+        Array,
+        Parameter(
+            LogNormal(0.7, 0.4),
+            "-",
+            "production",
+            "slope of ln AI productivity in deployed capability",
+            "judgement",
+            _JUDGEMENT,
+        ),
+    ],
+    tau: Annotated[
+        Array,
+        Parameter(
+            LogNormal(0.35, 0.40),
+            "yr",
+            "timing",
+            "lag from discovery to deployment in R&D",
+            "judgement: training plus deployment time",
+            _JUDGEMENT,
+        ),
+    ],
+    gK1: Annotated[
+        Array,
+        Parameter(
+            Normal(1.38, 0.12),
+            "nats/yr",
+            "inputs",
+            "compute growth before the slow-down",
+            "AI Futures Model",
+            _AIFM,
+        ),
+    ],
+    ts: Annotated[
+        Array,
+        Parameter(
+            Uniform(2026.5, 2030.0),
+            "calendar year",
+            "inputs",
+            "date at which compute growth slows",
+            "AI Futures Model",
+            _AIFM,
+        ),
+    ],
+    gK2: Annotated[
+        Array,
+        Parameter(
+            PositiveNormal(0.58, 0.18),
+            "nats/yr",
+            "inputs",
+            "compute growth after the slow-down",
+            "AI Futures Model",
+            _AIFM,
+        ),
+    ],
+    gL: Annotated[
+        Array,
+        Parameter(
+            Normal(0.65, 0.12),
+            "nats/yr",
+            "inputs",
+            "research headcount growth until 2029",
+            "Epoch AI; Kwa 2026",
+            _KWA,
+        ),
+    ],
 ) -> Path:
     """Integrate the family on a grid.
 
@@ -251,7 +363,7 @@ def integrate(
         return x[..., None] if getattr(x, "ndim", 0) else x
 
     s_r = 3.0 * g0
-    s_max = s_r + room                                                            # (2)
+    s_max = s_r + room  # (2)
     beta = pL * chi * (1.0 - s_r / s_max) / r
     p = xp.maximum(beta * s_max, MIN_CURVATURE)
     c = pL * gL + pK * gK1 - beta * g0
@@ -271,24 +383,24 @@ def integrate(
     def multiplier(eD: Array, *q: Array) -> tuple[Array, Array, Array]:
         H_star, velocity, d50, sigma, ln_qr, chi, e_r, gamma_h = q
         u = velocity * (eD - d50)
-        log_H = xp.log(H_star + (1 - H_star) * xp.exp(-_softplus(xp, u)))         # (4)
-        log_A = xp.log1p(-H_star) - _softplus(xp, -u)                             # ln(1 - H)
-        ln_q = _softplus(xp, ln_qr + chi * (eD - e_r))                            # (6)
+        log_H = xp.log(H_star + (1 - H_star) * xp.exp(-_softplus(xp, u)))  # (4)
+        log_A = xp.log1p(-H_star) - _softplus(xp, -u)  # ln(1 - H)
+        ln_q = _softplus(xp, ln_qr + chi * (eD - e_r))  # (6)
         ces = -xp.logaddexp(log_H, log_A - (1 - sigma) * ln_q) / (1 - sigma)
-        return u, log_H, ces + gamma_h * _softplus(xp, u)                         # (7)
+        return u, log_H, ces + gamma_h * _softplus(xp, u)  # (7)
 
     task = [H_star, velocity, d50, sigma, ln_qr, chi, e_r, gamma * h]
-    eD_start = -tau * (g0 + gK1)                                                  # (3) at t0
+    eD_start = -tau * (g0 + gK1)  # (3) at t0
     log_m0 = multiplier(eD_start, *task)[2]
     decay = -xp.expm1(-D / tau)
 
     def step(k_next: Array, forcing: Array, log_x: Array, eD: Array, *fixed: Array) -> tuple[Array, Array]:
         g0, pL, log_m0, p, s_max, decay, *task = fixed
-        log_G = xp.log(g0) + forcing + pL * (multiplier(eD, *task)[2] - log_m0)   # (1)
+        log_G = xp.log(g0) + forcing + pL * (multiplier(eD, *task)[2] - log_m0)  # (1)
         z = xp.log(p - 1) + log_G + np.log(D) - xp.log(s_max) + (p - 1) * log_x
         log_x = log_x - _softplus(xp, z) / (p - 1)
         s = -s_max * xp.expm1(log_x)
-        return log_x, eD + decay * (s + k_next - eD)                              # (3)
+        return log_x, eD + decay * (s + k_next - eD)  # (3)
 
     zero = 0.0 * (g0 + eD_start)
     log_x, eD = _scan(xp, step, k, forcing, (zero, eD_start), [g0, pL, log_m0, p, s_max, decay, *task])
@@ -298,9 +410,9 @@ def integrate(
     # The cap leaves every plausible path alone; without it exp overflows in extreme draws.
     ds = xp.exp(xp.minimum(xp.log(along(g0)) + forcing + log_P + along(p) * log_x, LARGEST_LOG))
     dk = along(gK1) + along(gK2 - gK1) * (time >= along(ts))
-    log_W = xp.log(ds + dk) - xp.log(ds * xp.exp(-log_P) + dk)                    # (8)
+    log_W = xp.log(ds + dk) - xp.log(ds * xp.exp(-log_P) + dk)  # (8)
     log_phi = xp.log(xp.maximum(along(phi), TINY))
-    logit_F = xp.log1p(-along(phi)) - xp.logaddexp(-u, log_phi)                   # (5)
+    logit_F = xp.log1p(-along(phi)) - xp.logaddexp(-u, log_phi)  # (5)
     return Path(time, s, k, s + k, eD, log_H, logit_F, log_m, log_P, log_W, ds, d50)
 
 
@@ -354,11 +466,23 @@ _ROOM = "Davidson & Houlden 2025: 6 to 16 orders of magnitude"
 @dynamic
 def explosive(
     *,
-    r: Annotated[Array, Parameter(
-        LogUniform(1.2, 3.6), "-", "core", "local return to software effort at 2026.0, above one",
-        _RETURNS, _DH)],
-    room: Annotated[Array, Parameter(
-        Uniform(14.0, 37.0), "nats", "core", "software progress left at 2026.0: a far ceiling", _ROOM, _DH)],
+    r: Annotated[
+        Array,
+        Parameter(
+            LogUniform(1.2, 3.6),
+            "-",
+            "core",
+            "local return to software effort at 2026.0, above one",
+            _RETURNS,
+            _DH,
+        ),
+    ],
+    room: Annotated[
+        Array,
+        Parameter(
+            Uniform(14.0, 37.0), "nats", "core", "software progress left at 2026.0: a far ceiling", _ROOM, _DH
+        ),
+    ],
 ) -> Restriction:
     """Automation rises to everything, returns exceed one and the ceiling is far: gains compound."""
     return Restriction(r, room)
@@ -367,12 +491,28 @@ def explosive(
 @dynamic
 def decaying(
     *,
-    r: Annotated[Array, Parameter(
-        LogUniform(0.25, 1.0), "-", "core", "local return to software effort at 2026.0, below one",
-        "Ho & Whitfill 2025: below 1 after a compute-share cut", _DH)],
-    room: Annotated[Array, Parameter(
-        LogNormal(4.5, 0.5), "nats", "core", "software progress left at 2026.0: a near ceiling",
-        "judgement: about two orders of magnitude", _JUDGEMENT)],
+    r: Annotated[
+        Array,
+        Parameter(
+            LogUniform(0.25, 1.0),
+            "-",
+            "core",
+            "local return to software effort at 2026.0, below one",
+            "Ho & Whitfill 2025: below 1 after a compute-share cut",
+            _DH,
+        ),
+    ],
+    room: Annotated[
+        Array,
+        Parameter(
+            LogNormal(4.5, 0.5),
+            "nats",
+            "core",
+            "software progress left at 2026.0: a near ceiling",
+            "judgement: about two orders of magnitude",
+            _JUDGEMENT,
+        ),
+    ],
 ) -> Restriction:
     """Automation rises too, but returns below one and a near ceiling let the multiplier decay."""
     return Restriction(r, room)
@@ -381,13 +521,32 @@ def decaying(
 @dynamic
 def amdahl(
     *,
-    r: Annotated[Array, Parameter(
-        LogUniform(0.4, 3.6), "-", "production", "local return to software effort at 2026.0", _RETURNS, _DH)],
-    room: Annotated[Array, Parameter(
-        Uniform(14.0, 37.0), "nats", "production", "software progress left at 2026.0", _ROOM, _DH)],
-    phi: Annotated[Array, Parameter(
-        Beta(2.0, 8.0), "share", "core", "share of a fixed task set that is never automated",
-        "judgement", _JUDGEMENT)],
+    r: Annotated[
+        Array,
+        Parameter(
+            LogUniform(0.4, 3.6),
+            "-",
+            "production",
+            "local return to software effort at 2026.0",
+            _RETURNS,
+            _DH,
+        ),
+    ],
+    room: Annotated[
+        Array,
+        Parameter(Uniform(14.0, 37.0), "nats", "production", "software progress left at 2026.0", _ROOM, _DH),
+    ],
+    phi: Annotated[
+        Array,
+        Parameter(
+            Beta(2.0, 8.0),
+            "share",
+            "core",
+            "share of a fixed task set that is never automated",
+            "judgement",
+            _JUDGEMENT,
+        ),
+    ],
 ) -> Restriction:
     """Some of a fixed set of tasks cannot be automated, and they bind."""
     return Restriction(r, room, phi=phi)
@@ -396,16 +555,43 @@ def amdahl(
 @dynamic
 def expanding_pie(
     *,
-    r: Annotated[Array, Parameter(
-        LogUniform(0.4, 3.6), "-", "production", "local return to software effort at 2026.0", _RETURNS, _DH)],
-    room: Annotated[Array, Parameter(
-        Uniform(14.0, 37.0), "nats", "production", "software progress left at 2026.0", _ROOM, _DH)],
-    h: Annotated[Array, Parameter(
-        Beta(3.0, 5.0), "share", "core", "share of automation that comes back as new human work",
-        "judgement", _JUDGEMENT)],
-    gamma: Annotated[Array, Parameter(
-        LogNormal(0.5, 0.5), "-", "production", "gain in output per nat of new kinds of task",
-        "judgement", _JUDGEMENT)],
+    r: Annotated[
+        Array,
+        Parameter(
+            LogUniform(0.4, 3.6),
+            "-",
+            "production",
+            "local return to software effort at 2026.0",
+            _RETURNS,
+            _DH,
+        ),
+    ],
+    room: Annotated[
+        Array,
+        Parameter(Uniform(14.0, 37.0), "nats", "production", "software progress left at 2026.0", _ROOM, _DH),
+    ],
+    h: Annotated[
+        Array,
+        Parameter(
+            Beta(3.0, 5.0),
+            "share",
+            "core",
+            "share of automation that comes back as new human work",
+            "judgement",
+            _JUDGEMENT,
+        ),
+    ],
+    gamma: Annotated[
+        Array,
+        Parameter(
+            LogNormal(0.5, 0.5),
+            "-",
+            "production",
+            "gain in output per nat of new kinds of task",
+            "judgement",
+            _JUDGEMENT,
+        ),
+    ],
 ) -> Restriction:
     """Each step of automation reveals contributions that only humans can make; the task set grows."""
     return Restriction(r, room, h=h, gamma=gamma)

@@ -67,10 +67,14 @@ def weights(log_evidence: np.ndarray, odds: np.ndarray) -> Weights:
     return Weights(normalise(mean_evidence(log_evidence)[0]), _jackknife(without))
 
 
-def bayes_factors(names: tuple[str, ...], log_evidence: np.ndarray) -> Mapping[tuple[str, str], tuple[float, float]]:
+def bayes_factors(
+    names: tuple[str, ...], log_evidence: np.ndarray
+) -> Mapping[tuple[str, str], tuple[float, float]]:
     """Log Bayes factor of each pair and its standard error, nats: ``(a, b) -> (a against b, se)``."""
     mean, without = mean_evidence(log_evidence)[0], _leave_one_out(log_evidence)
     return {
         (a, b): (float(mean[i] - mean[j]), float(_jackknife(without[i] - without[j])))
-        for i, a in enumerate(names) for j, b in enumerate(names) if i < j
+        for i, a in enumerate(names)
+        for j, b in enumerate(names)
+        if i < j
     }

@@ -95,8 +95,9 @@ INDICATORS: dict[str, Indicator] = {}
 _J = dt.date(2026, 1, 31)
 
 
-def _p(prior: Prior, unit: str, role: Role, meaning: str, source: str = "judgement",
-       informed: dt.date = _J) -> Parameter:
+def _p(
+    prior: Prior, unit: str, role: Role, meaning: str, source: str = "judgement", informed: dt.date = _J
+) -> Parameter:
     return Parameter(prior, unit, role, meaning, source, informed)
 
 
@@ -107,8 +108,11 @@ def _own(function: Callable[..., Any]) -> dict[str, Parameter]:
 
 
 def indicator(
-    *ids: str, family: str | dict[str, str], prepare: Callable[[pd.DataFrame], Observed],
-    per_id: bool = False, flagship_rows: bool = False,
+    *ids: str,
+    family: str | dict[str, str],
+    prepare: Callable[[pd.DataFrame], Observed],
+    per_id: bool = False,
+    flagship_rows: bool = False,
 ) -> Callable[[Callable[..., Law]], Callable[..., Law]]:
     """Register an observation model for the archive ids it takes, the preferred one first.
 
@@ -120,8 +124,15 @@ def indicator(
         own = _own(function)
         shared = [n for n in typing.get_type_hints(function) if n not in ("read", "y", "return", *own)]
         INDICATORS[function.__name__] = Indicator(
-            function.__name__, ids, family if isinstance(family, dict) else dict.fromkeys(ids, family),
-            prepare, function, own, tuple(shared), per_id, flagship_rows,
+            function.__name__,
+            ids,
+            family if isinstance(family, dict) else dict.fromkeys(ids, family),
+            prepare,
+            function,
+            own,
+            tuple(shared),
+            per_id,
+            flagship_rows,
         )
         return function
 
@@ -131,35 +142,72 @@ def indicator(
 # Parameters that every reading shares ---------------------------------------------------------------
 
 READING: dict[str, Parameter] = {
-    "release_gap": _p(LogNormal(0.12, 0.5), "yr", "measurement",
-                      "internal use of a model before its release", "judgement: weeks to months"),
-    "shortfall": _p(HalfNormal(0.7), "nats", "calibration",
-                    "mean shortfall of a leading developer's flagship from the frontier"),
-    "shortfall_followers": _p(HalfNormal(1.5), "nats", "calibration",
-                              "mean shortfall of another developer's flagship from the frontier"),
-    "deviation_sd": _p(HalfNormal(0.7), "nats", "measurement",
-                       "sd of the correlated deviation of published capability from the path"),
-    "disclosure_lab": _p(HalfNormal(1.0), "-", "measurement",
-                         "how strongly AI companies report favourable noise"),
-    "disclosure_tech": _p(HalfNormal(1.0), "-", "measurement",
-                          "how strongly large technology companies report favourable noise"),
+    "release_gap": _p(
+        LogNormal(0.12, 0.5),
+        "yr",
+        "measurement",
+        "internal use of a model before its release",
+        "judgement: weeks to months",
+    ),
+    "shortfall": _p(
+        HalfNormal(0.7),
+        "nats",
+        "calibration",
+        "mean shortfall of a leading developer's flagship from the frontier",
+    ),
+    "shortfall_followers": _p(
+        HalfNormal(1.5),
+        "nats",
+        "calibration",
+        "mean shortfall of another developer's flagship from the frontier",
+    ),
+    "deviation_sd": _p(
+        HalfNormal(0.7),
+        "nats",
+        "measurement",
+        "sd of the correlated deviation of published capability from the path",
+    ),
+    "disclosure_lab": _p(
+        HalfNormal(1.0), "-", "measurement", "how strongly AI companies report favourable noise"
+    ),
+    "disclosure_tech": _p(
+        HalfNormal(1.0), "-", "measurement", "how strongly large technology companies report favourable noise"
+    ),
 }
 LADDER: dict[str, Parameter] = {
     "g2": _p(LogNormal(1.5, 0.6), "nats", "timing", "gap from engineering to experiments"),
     "g3": _p(LogNormal(2.5, 0.6), "nats", "timing", "gap from experiments to creative ideation"),
     "g4": _p(LogNormal(2.5, 0.6), "nats", "timing", "gap from ideation to strategy and leadership"),
-    "mu_D": _p(Normal(1.0, 1.5), "nats", "measurement",
-               "transfer gap: how much easier benchmarks are than the real work of their rung"),
+    "mu_D": _p(
+        Normal(1.0, 1.5),
+        "nats",
+        "measurement",
+        "transfer gap: how much easier benchmarks are than the real work of their rung",
+    ),
 }
 SURVEYS: dict[str, Parameter] = {
     "programme_anthropic": _p(Normal(0.0, 0.3), "nats", "calibration", "Anthropic's measuring programme"),
     "programme_metr": _p(Normal(0.0, 0.3), "nats", "calibration", "METR's measuring programme"),
-    "respondents_anthropic": _p(Normal(0.0, 0.2), "nats", "calibration",
-                                "error shared by recalled and current values of Anthropic's survey"),
-    "respondents_metr": _p(Normal(0.0, 0.2), "nats", "calibration",
-                           "error shared by recalled and current values of METR's survey"),
-    "hype_speed": _p(Normal(0.40, 0.2), "nats", "measurement", "overstatement when staff report speed",
-                     "belief gap of the METR trial: +24 % believed, -19 % measured", dt.date(2025, 7, 10)),
+    "respondents_anthropic": _p(
+        Normal(0.0, 0.2),
+        "nats",
+        "calibration",
+        "error shared by recalled and current values of Anthropic's survey",
+    ),
+    "respondents_metr": _p(
+        Normal(0.0, 0.2),
+        "nats",
+        "calibration",
+        "error shared by recalled and current values of METR's survey",
+    ),
+    "hype_speed": _p(
+        Normal(0.40, 0.2),
+        "nats",
+        "measurement",
+        "overstatement when staff report speed",
+        "belief gap of the METR trial: +24 % believed, -19 % measured",
+        dt.date(2025, 7, 10),
+    ),
     "hype_value": _p(Normal(0.25, 0.25), "nats", "measurement", "overstatement when staff report value"),
 }
 SHARED: dict[str, Parameter] = READING | LADDER | SURVEYS
@@ -179,8 +227,9 @@ def deviation_knots(last: float) -> np.ndarray:
 def deviation_parameters(last: float) -> dict[str, Parameter]:
     """One standard-normal innovation per knot of the deviation."""
     return {
-        f"deviation_{knot:.1f}": _p(Normal(0.0, 1.0), "sd", "measurement",
-                                    f"innovation of the correlated deviation at {knot:.1f}")
+        f"deviation_{knot:.1f}": _p(
+            Normal(0.0, 1.0), "sd", "measurement", f"innovation of the correlated deviation at {knot:.1f}"
+        )
         for knot in deviation_knots(last)
     }
 
@@ -194,9 +243,16 @@ def deviation_factor(count: int) -> np.ndarray:
 
 
 SOFTWARE_GROWTH_ROW = {
-    "indicator_id": "software_growth", "entity": "frontier", "observed_at": dt.date(2025, 10, 1),
-    "published_at": dt.date(2025, 10, 1), "value": 0.0, "lower": -0.2, "upper": 0.2,
-    "interval_level": float(2 * stats.norm.cdf(1) - 1), "kind": "declared", "disclosure": "independent",
+    "indicator_id": "software_growth",
+    "entity": "frontier",
+    "observed_at": dt.date(2025, 10, 1),
+    "published_at": dt.date(2025, 10, 1),
+    "value": 0.0,
+    "lower": -0.2,
+    "upper": 0.2,
+    "interval_level": float(2 * stats.norm.cdf(1) - 1),
+    "kind": "declared",
+    "disclosure": "independent",
     "source_title": "Epoch AI: algorithmic progress, read as growth constant within .2 nats a year a year",
 }
 """A row of evidence that stands in no table: software growth without AI was roughly constant."""
@@ -304,14 +360,25 @@ _EPOCH = dt.date(2025, 12, 31)
 
 @indicator("metr_th50_v11", "metr_th50_v10", family="long tasks", prepare=_minutes, flagship_rows=True)
 def time_horizon(
-    read: Reading, y: Observed, *,
-    h0: Annotated[Array, _p(Normal(float(np.log(4.0)), 0.7), "ln min", "calibration", "ln horizon at e = 0",
-                            "METR: GPT-4, March 2023, about four minutes")],
+    read: Reading,
+    y: Observed,
+    *,
+    h0: Annotated[
+        Array,
+        _p(
+            Normal(float(np.log(4.0)), 0.7),
+            "ln min",
+            "calibration",
+            "ln horizon at e = 0",
+            "METR: GPT-4, March 2023, about four minutes",
+        ),
+    ],
     h1: Annotated[Array, _p(LogNormal(0.6, 0.5), "1/nat", "calibration", "growth of ln horizon per nat")],
     h2: Annotated[Array, _p(Normal(0.02, 0.04), "1/nat^2", "measurement", "curvature of ln horizon")],
     tau_h: Annotated[Array, _p(HalfNormal(0.35), "ln min", "calibration", "noise beyond the interval")],
-    suite_10: Annotated[Array, _p(Normal(0.0, 0.3), "ln min", "calibration",
-                                  "offset of suite TH1.0 against TH1.1")],
+    suite_10: Annotated[
+        Array, _p(Normal(0.0, 0.3), "ln min", "calibration", "offset of suite TH1.0 against TH1.1")
+    ],
 ) -> Law:
     """Ln minutes = h0 + h1 e + h2 e^2/2, two-piece error, right-censored at 960 minutes."""
     e = read.capability
@@ -324,16 +391,24 @@ def time_horizon(
 
 @indicator("epoch_eci", family="broad index", prepare=_points, flagship_rows=True)
 def capability_index(
-    read: Reading, y: Observed, *,
-    c0: Annotated[Array, _p(Normal(126.0, 3.0), "points", "calibration", "index at e = 0", "Epoch AI", _EPOCH)],
-    c1: Annotated[Array, _p(LogNormal(5.5, 0.3), "points/nat", "calibration", "index points per nat",
-                            "Epoch AI", _EPOCH)],
+    read: Reading,
+    y: Observed,
+    *,
+    c0: Annotated[
+        Array, _p(Normal(126.0, 3.0), "points", "calibration", "index at e = 0", "Epoch AI", _EPOCH)
+    ],
+    c1: Annotated[
+        Array,
+        _p(LogNormal(5.5, 0.3), "points/nat", "calibration", "index points per nat", "Epoch AI", _EPOCH),
+    ],
     J: Annotated[Array, _p(HalfNormal(6.0), "points", "inputs", "one-off jump of reasoning models")],
     eci_sd: Annotated[Array, _p(LogNormal(1.5, 0.3), "points", "calibration", "noise of the index")],
 ) -> Law:
     """Points = c0 + c1 e + J reasoning; the shortfall carries the long lower tail."""
     reasoning = (read.rows["reasoning"] == "yes").to_numpy(float)
-    return Shortfall(c0 + c1 * read.capability + J * reasoning, eci_sd + np.zeros(len(y.low)), c1 * read.shortfall)
+    return Shortfall(
+        c0 + c1 * read.capability + J * reasoning, eci_sd + np.zeros(len(y.low)), c1 * read.shortfall
+    )
 
 
 # Category 2, and the messy tasks of category 1: scores in percent -----------------------------------
@@ -362,7 +437,9 @@ def rung_places(d50: Array, g2: Array, g3: Array, g4: Array) -> tuple[Array, Arr
 
 
 MESSY = {
-    "rli_automation": "messy tasks", "the_agent_company": "messy tasks", "apex_agents": "messy tasks",
+    "rli_automation": "messy tasks",
+    "the_agent_company": "messy tasks",
+    "apex_agents": "messy tasks",
     "cl_bench": "new facts",
 }
 """Benchmarks of category 1 scored in percent, with their family."""
@@ -374,17 +451,31 @@ EXPERIMENTS = ("mle_bench_board", "mle_bench_30", "paperbench_10", "core_bench_h
 
 @indicator(*MESSY, family=MESSY, prepare=_scores, per_id=True, flagship_rows=True)
 def messy_tasks(
-    read: Reading, y: Observed, *, slope: _Slope, spread: _Spread,
+    read: Reading,
+    y: Observed,
+    *,
+    slope: _Slope,
+    spread: _Spread,
     place: Annotated[Array, _p(Normal(0.0, 1.0), "sd", "calibration", "place around half automation")],
 ) -> Law:
     """A benchmark of messy tasks or new facts, placed widely around half automation (d50)."""
     return _benchmark(read, y, slope, place, spread)
 
 
-@indicator(*ENGINEERING, *EXPERIMENTS, prepare=_scores, per_id=True, flagship_rows=True,
-           family=dict.fromkeys(ENGINEERING, "engineering") | dict.fromkeys(EXPERIMENTS, "experiments"))
+@indicator(
+    *ENGINEERING,
+    *EXPERIMENTS,
+    prepare=_scores,
+    per_id=True,
+    flagship_rows=True,
+    family=dict.fromkeys(ENGINEERING, "engineering") | dict.fromkeys(EXPERIMENTS, "experiments"),
+)
 def ladder(
-    read: Reading, y: Observed, *, slope: _Slope, spread: _Spread,
+    read: Reading,
+    y: Observed,
+    *,
+    slope: _Slope,
+    spread: _Spread,
     place: Annotated[Array, _p(Normal(0.0, 1.0), "sd", "calibration", "place around its rung's real work")],
 ) -> Law:
     """A benchmark of a rung, placed around the rung's real work less the transfer gap."""
@@ -400,10 +491,20 @@ def _flag(read: Reading, company: str) -> np.ndarray:
 
 @indicator("uplift_rct_time", family="uplift, trials", prepare=_speed_up)
 def uplift_trial(
-    read: Reading, y: Observed, *,
-    selection: Annotated[Array, _p(HalfNormal(0.2), "nats", "measurement",
-                                   "tasks and people that gain most stay out of trials",
-                                   "METR: 30-50 % of developers withheld tasks", dt.date(2026, 2, 24))],
+    read: Reading,
+    y: Observed,
+    *,
+    selection: Annotated[
+        Array,
+        _p(
+            HalfNormal(0.2),
+            "nats",
+            "measurement",
+            "tasks and people that gain most stay out of trials",
+            "METR: 30-50 % of developers withheld tasks",
+            dt.date(2026, 2, 24),
+        ),
+    ],
     cost: Annotated[Array, _p(HalfNormal(0.15), "nats", "measurement", "time that early tools cost")],
     programme_metr: Array,
 ) -> Law:
@@ -418,20 +519,38 @@ _REPORT_SD = 0.35
 
 @indicator("staff_productivity", "card_productivity_median", family="uplift, self-report", prepare=_growth)
 def reported_gain(
-    read: Reading, y: Observed, *, hype_value: Array, hype_speed: Array, programme_anthropic: Array,
+    read: Reading,
+    y: Observed,
+    *,
+    hype_value: Array,
+    hype_speed: Array,
+    programme_anthropic: Array,
     respondents_anthropic: Array,
 ) -> Law:
     """Ln(1 + gain) ~ ln m - ln m(t0) + hype; the staff survey asks for value, the cards for speed."""
     survey = (read.rows["indicator_id"] == "staff_productivity").to_numpy(float)
     mu = read.at("log_m") - read.start("log_m") + programme_anthropic + respondents_anthropic * survey
-    return Reported(mu + hype_value * survey + hype_speed * (1 - survey), np.full(len(y.low), _REPORT_SD), read.disclosed)
+    return Reported(
+        mu + hype_value * survey + hype_speed * (1 - survey), np.full(len(y.low), _REPORT_SD), read.disclosed
+    )
 
 
-@indicator("staff_uplift_factor", "metr_survey_speed", "metr_survey_value", family="uplift, self-report",
-           prepare=_logs)
+@indicator(
+    "staff_uplift_factor",
+    "metr_survey_speed",
+    "metr_survey_value",
+    family="uplift, self-report",
+    prepare=_logs,
+)
 def reported_multiplier(
-    read: Reading, y: Observed, *, hype_value: Array, hype_speed: Array, programme_anthropic: Array,
-    programme_metr: Array, respondents_metr: Array,
+    read: Reading,
+    y: Observed,
+    *,
+    hype_value: Array,
+    hype_speed: Array,
+    programme_anthropic: Array,
+    programme_metr: Array,
+    respondents_metr: Array,
 ) -> Law:
     """Ln multiplier ~ ln m - ln m(t0) + hype for speed or value."""
     value = (read.rows["indicator_id"] == "metr_survey_value").to_numpy(float)
@@ -444,13 +563,18 @@ def reported_multiplier(
 
 @indicator("ai_code_share", family="delegated work", prepare=_shares)
 def code_share(
-    read: Reading, y: Observed, *,
-    code_anthropic: Annotated[Array, _p(Normal(1.0, 1.0), "logit", "measurement",
-                                        "written code against automated tasks, Anthropic")],
-    code_google: Annotated[Array, _p(Normal(1.0, 1.0), "logit", "measurement",
-                                     "written code against automated tasks, Google")],
-    code_microsoft: Annotated[Array, _p(Normal(1.0, 1.0), "logit", "measurement",
-                                        "written code against automated tasks, Microsoft")],
+    read: Reading,
+    y: Observed,
+    *,
+    code_anthropic: Annotated[
+        Array, _p(Normal(1.0, 1.0), "logit", "measurement", "written code against automated tasks, Anthropic")
+    ],
+    code_google: Annotated[
+        Array, _p(Normal(1.0, 1.0), "logit", "measurement", "written code against automated tasks, Google")
+    ],
+    code_microsoft: Annotated[
+        Array, _p(Normal(1.0, 1.0), "logit", "measurement", "written code against automated tasks, Microsoft")
+    ],
 ) -> Law:
     """Logit share of new code = logit F + the company's offset."""
     offset = sum(
@@ -462,9 +586,13 @@ def code_share(
 
 @indicator("staff_work_share", family="delegated work", prepare=_shares)
 def work_share(
-    read: Reading, y: Observed, *,
-    use_offset: Annotated[Array, _p(Normal(0.7, 0.7), "logit", "measurement",
-                                    "work in which AI is used against automated tasks")],
+    read: Reading,
+    y: Observed,
+    *,
+    use_offset: Annotated[
+        Array,
+        _p(Normal(0.7, 0.7), "logit", "measurement", "work in which AI is used against automated tasks"),
+    ],
 ) -> Law:
     """Logit share of work with AI = logit F + offset."""
     return Reported(read.at("logit_F") + use_offset, np.full(len(y.low), 0.4), read.disclosed)
@@ -472,9 +600,13 @@ def work_share(
 
 @indicator("code_per_engineer", family="delegated work", prepare=_logs)
 def code_output(
-    read: Reading, y: Observed, *,
+    read: Reading,
+    y: Observed,
+    *,
     kappa: Annotated[Array, _p(Normal(1.8, 0.5), "-", "measurement", "ln code per nat of researcher output")],
-    code_level: Annotated[Array, _p(Normal(0.0, 0.3), "nats", "calibration", "level of ln code per engineer")],
+    code_level: Annotated[
+        Array, _p(Normal(0.0, 0.3), "nats", "calibration", "level of ln code per engineer")
+    ],
 ) -> Law:
     """Ln merged code per engineer = kappa (ln m - ln m(t0)) + level."""
     mu = kappa * (read.at("log_m") - read.start("log_m")) + code_level
@@ -491,22 +623,35 @@ def overall_pace(read: Reading, y: Observed) -> Law:
 def index_slope_ratio(read: Reading, y: Observed, *, c1: Array, J: Array) -> Law:
     """Ln ratio of the index gain of the last year to that of the year before, a jump J in the last."""
     now, before, earlier = (read.at("e", lag=lag) for lag in (0.0, 1.0, 2.0))
-    return Reported(array_module(now).log((now - before + J / c1) / (before - earlier)), np.full(len(y.low), 0.3), read.disclosed)
+    return Reported(
+        array_module(now).log((now - before + J / c1) / (before - earlier)),
+        np.full(len(y.low), 0.3),
+        read.disclosed,
+    )
 
 
 @indicator("int_ext_gap_days", family="internal gap", prepare=_days)
 def internal_gap(read: Reading, y: Observed, *, release_gap: Array) -> Law:
     """Ln years from internal use to announcement ~ N(ln release_gap, .5)."""
-    return Reported(array_module(release_gap).log(release_gap) + np.zeros(len(y.low)), np.full(len(y.low), 0.5), read.disclosed)
+    return Reported(
+        array_module(release_gap).log(release_gap) + np.zeros(len(y.low)),
+        np.full(len(y.low), 0.5),
+        read.disclosed,
+    )
 
 
 @indicator("headcount", family="staff and spending", prepare=_logs)
 def headcount(
-    read: Reading, y: Observed, *, gL: Array,
-    staff_openai: Annotated[Array, _p(Normal(7.0, 1.0), "ln people", "calibration",
-                                      "ln OpenAI staff at 2025.0")],
-    staff_anthropic: Annotated[Array, _p(Normal(7.0, 1.0), "ln people", "calibration",
-                                         "ln Anthropic staff at 2025.0")],
+    read: Reading,
+    y: Observed,
+    *,
+    gL: Array,
+    staff_openai: Annotated[
+        Array, _p(Normal(7.0, 1.0), "ln people", "calibration", "ln OpenAI staff at 2025.0")
+    ],
+    staff_anthropic: Annotated[
+        Array, _p(Normal(7.0, 1.0), "ln people", "calibration", "ln Anthropic staff at 2025.0")
+    ],
 ) -> Law:
     """Ln staff = level + gL (t - 2025)."""
     years = read.rows["time"].to_numpy(float) - 2025.0
@@ -516,16 +661,30 @@ def headcount(
 
 @indicator("rnd_compute_spend", family="staff and spending", prepare=_logs)
 def compute_spending(
-    read: Reading, y: Observed, *, gK1: Array,
-    spend_openai: Annotated[Array, _p(Normal(1.6, 1.0), "ln bn USD/yr", "calibration",
-                                      "ln OpenAI R&D compute spending at 2025.0")],
-    price_fall: Annotated[Array, _p(Normal(0.35, 0.1), "nats/yr", "calibration",
-                                    "fall of the price of compute", "Epoch AI: 30-40 % a year", _EPOCH)],
+    read: Reading,
+    y: Observed,
+    *,
+    gK1: Array,
+    spend_openai: Annotated[
+        Array, _p(Normal(1.6, 1.0), "ln bn USD/yr", "calibration", "ln OpenAI R&D compute spending at 2025.0")
+    ],
+    price_fall: Annotated[
+        Array,
+        _p(
+            Normal(0.35, 0.1),
+            "nats/yr",
+            "calibration",
+            "fall of the price of compute",
+            "Epoch AI: 30-40 % a year",
+            _EPOCH,
+        ),
+    ],
 ) -> Law:
     """Ln spending = level + compute growth less the fall of its price; one row fixes the level only."""
     years = read.rows["time"].to_numpy(float) - 2025.0
-    return Reported(spend_openai + read.at("k") - 2.0 * gK1 - price_fall * years,
-                    np.full(len(y.low), 0.2), read.disclosed)
+    return Reported(
+        spend_openai + read.at("k") - 2.0 * gK1 - price_fall * years, np.full(len(y.low), 0.2), read.disclosed
+    )
 
 
 @indicator("software_growth", family="software growth", prepare=_points)
@@ -533,12 +692,19 @@ def software_growth(read: Reading, y: Observed) -> Law:
     """(ln(s'/P) at 2025.75 - ln(s'/P) at 2023)/2.75 ~ N(0, .2): growth without AI roughly constant."""
     log = array_module(read.d50).log
     now = log(read.at("ds")) - read.at("log_P")
-    return Reported((now - log(read.start("ds")) + read.start("log_P")) / 2.75, y.se_low, np.zeros(len(y.low)))
+    return Reported(
+        (now - log(read.start("ds")) + read.start("log_P")) / 2.75, y.se_low, np.zeros(len(y.low))
+    )
 
 
 @indicator("dropin_yes_share", family="impressions", prepare=_counts)
 def dropin_researcher(
-    read: Reading, y: Observed, *, g2: Array, g3: Array, g4: Array,
+    read: Reading,
+    y: Observed,
+    *,
+    g2: Array,
+    g3: Array,
+    g4: Array,
     camp: Annotated[Array, _p(Normal(0.0, 1.0), "probit", "measurement", "how easily this staff says yes")],
 ) -> Law:
     """Staff saying a model is a drop-in researcher ~ Binomial(n, Phi(eD - d3 + camp))."""

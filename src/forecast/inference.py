@@ -30,6 +30,8 @@ from pymc.sampling.jax import get_jaxified_graph
 from pytensor.graph.replace import clone_replace
 from scipy.special import logsumexp
 
+from forecast.bridge import bridge
+
 # Compiled programs are kept between processes; compiling the full model takes about a minute.
 _CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "forecast" / "xla"
 jax.config.update("jax_compilation_cache_dir", str(_CACHE))
@@ -37,7 +39,9 @@ jax.config.update("jax_persistent_cache_min_compile_time_secs", 1.0)
 
 MAX_LEAPFROGS = 24
 """Longest trajectory, in leapfrog steps."""
-_COSTLY = frozenset({"log", "exp", "log1p", "expm1", "erf", "erfc", "erf_inv", "dot_general", "scan", "while"})
+_COSTLY = frozenset(
+    {"log", "exp", "log1p", "expm1", "erf", "erfc", "erf_inv", "dot_general", "scan", "while"}
+)
 
 
 @dataclass(frozen=True)
@@ -152,7 +156,9 @@ def compile_model(model: pm.Model) -> Compiled:
     described = get_jaxified_graph(inputs=arguments, outputs=graphs[2:]) if named else None
 
     def unpack(x: Any, k: Any, data: Any) -> list[Any]:
-        parts = [x[end - size : end].reshape(shape) for end, size, shape in zip(ends, sizes, shapes, strict=True)]
+        parts = [
+            x[end - size : end].reshape(shape) for end, size, shape in zip(ends, sizes, shapes, strict=True)
+        ]
         return [*parts, *([k] if label else []), *(data[n] for n in inputs)]
 
     def terms(x: Any, k: Any, data: Any) -> tuple[Any, Any]:
@@ -177,8 +183,14 @@ def compile_model(model: pm.Model) -> Compiled:
         return jax.vmap(lambda x, k: described(*unpack(x, k, data)))(x, k) if described else []
 
     return Compiled(
-        model, int(ends[-1]), labels, {n: np.asarray(v.get_value()) for n, v in shared.items()},
-        tuple(v.name for v in named), partial(_draw_prior, model, free), jax.jit(likelihoods), jax.jit(outputs),
+        model,
+        int(ends[-1]),
+        labels,
+        {n: np.asarray(v.get_value()) for n, v in shared.items()},
+        tuple(v.name for v in named),
+        partial(_draw_prior, model, free),
+        jax.jit(likelihoods),
+        jax.jit(outputs),
         jax.jit(partial(_sweep, gradient, likelihoods), static_argnames=("steps",)),
     )
 
@@ -200,8 +212,18 @@ class _Chains(NamedTuple):
 
 
 def _sweep(
-    gradient: Callable[..., Any], likelihoods: Callable[..., Any], chains: _Chains, data: Any, power: Any,
-    log_pseudo: Any, mean: Any, factor: Any, leapfrogs: Any, target: Any, *, steps: int,
+    gradient: Callable[..., Any],
+    likelihoods: Callable[..., Any],
+    chains: _Chains,
+    data: Any,
+    power: Any,
+    log_pseudo: Any,
+    mean: Any,
+    factor: Any,
+    leapfrogs: Any,
+    target: Any,
+    *,
+    steps: int,
 ) -> tuple[_Chains, Any, Any, Any]:
     """Move every chain `steps` times; return the chains, all states, and what the gate looks at.
 
@@ -313,7 +335,10 @@ def _finite(each: np.ndarray) -> np.ndarray:
 
 
 def sample(
-    compiled: Compiled, seed: int, settings: Settings = Settings(), data: Mapping[str, np.ndarray] | None = None,
+    compiled: Compiled,
+    seed: int,
+    settings: Settings = Settings(),
+    data: Mapping[str, np.ndarray] | None = None,
     progress: Callable[[str, float], None] | None = None,
     draw_prior: Callable[[int, int], np.ndarray] | None = None,
 ) -> Fit:
@@ -342,7 +367,7 @@ def sample(
         the evidence afterwards.
     """
     s = settings
-    data = {n: jnp.asarray(v) for n, v in (compiled.data | dict(data or {})).items()}
+    inputs = {n: jnp.asarray(v) for n, v in (compiled.data | dict(data or {})).items()}
     rng = np.random.default_rng(seed)
     K, D, count = compiled.labels, compiled.dimension, s.islands * s.chains
     per_island = s.chains * s.steps * s.sweeps
@@ -351,9 +376,10 @@ def sample(
     # Prior draws come with their labels in equal shares; spread every label over all islands.
     x = x.reshape(per_island, s.islands, D).swapaxes(0, 1) if K == 1 else _spread(x, s.islands, K)
     cloud = Particles(
-        x, *(
+        x,
+        *(
             _finite(a).reshape(s.islands, per_island, K)
-            for a in _in_blocks(compiled.likelihoods, x.reshape(-1, D), count, data)
+            for a in _in_blocks(compiled.likelihoods, x.reshape(-1, D), count, inputs)
         ),
     )
     key = jax.random.key(int(rng.integers(2**31)))
@@ -373,30 +399,28 @@ def sample(
         power = new
         mean, factor = _moments(cloud.x, weight)
         chains = _start(rng, cloud, weight, log_pseudo, power, s.chains, step_size, key)
-        cloud, chains, stage = _stage(compiled, s, chains, data, power, log_pseudo, mean, factor)
+        cloud, chains, stage = _stage(compiled, s, chains, inputs, power, log_pseudo, mean, factor)
         step_size, key = float(chains.step_size), chains.key
         stages.append(stage)
         if progress:
             progress("tempering", power)
     tempered = cloud.log_target(log_pseudo, 1.0)
     responsibility = tempered - logsumexp(tempered, axis=-1, keepdims=True)
-    log_evidence = (
-        log_z + logsumexp(responsibility, axis=1).T - np.log(per_island) - log_pseudo[:, None]
-    )
+    log_evidence = log_z + logsumexp(responsibility, axis=1).T - np.log(per_island) - log_pseudo[:, None]
 
     # The draws: chains split evenly over labels, each kept at its own.
     per_label = max(1, s.chains // K)
-    start = np.empty((s.islands, K, per_label, D))
+    origin = np.empty((s.islands, K, per_label, D))
     for i in range(s.islands):
         for k in range(K):
-            start[i, k] = cloud.x[i, _systematic(rng, responsibility[i, :, k], per_label)]
+            origin[i, k] = cloud.x[i, _systematic(rng, responsibility[i, :, k], per_label)]
     label = np.broadcast_to(np.arange(K)[:, None], (s.islands, K, per_label)).reshape(-1)
     fixed = np.where(np.arange(K) == label[:, None], 0.0, -np.inf)
     mean, factor = _moments(cloud.x, np.zeros(cloud.x.shape[:2]))
-    chains = _Chains(jnp.asarray(start.reshape(-1, D)), jnp.asarray(label), _number(step_size), key)
+    chains = _Chains(jnp.asarray(origin.reshape(-1, D)), jnp.asarray(label), _number(step_size), key)
     kept = []
     for n in range(s.final_sweeps * s.sweeps + 1):
-        chains, (states, _, each), stage = _move(compiled, s, chains, data, 1.0, fixed, mean, factor)
+        chains, (states, _, each), stage = _move(compiled, s, chains, inputs, 1.0, fixed, mean, factor)
         stages.append(stage)
         if n:
             kept.append((states, each))
@@ -405,11 +429,13 @@ def sample(
     draws = _by_label(np.concatenate([x for x, _ in kept]), s.islands, K)
     each = _by_label(np.concatenate([e for _, e in kept]), s.islands, K)
     likelihood = np.stack([each[k, ..., k] for k in range(K)])
-    check = np.array([_one_shot(compiled, rng, draws[k], k, data) for k in range(K)])
+    check = np.array([_one_shot(compiled, rng, draws[k], k, inputs) for k in range(K)])
     return Fit(draws, likelihood, log_evidence, check, tuple(stages))
 
 
-def _in_blocks(function: Callable[..., Any], x: np.ndarray, size: int, data: Any) -> tuple[np.ndarray, np.ndarray]:
+def _in_blocks(
+    function: Callable[..., Any], x: np.ndarray, size: int, data: Any
+) -> tuple[np.ndarray, np.ndarray]:
     """Evaluate in blocks of one shape, so that one compilation serves every number of particles."""
     padded = np.concatenate([x, np.repeat(x[-1:], -len(x) % size, axis=0)])
     blocks = [function(jnp.asarray(padded[i : i + size]), data) for i in range(0, len(padded), size)]
@@ -428,19 +454,33 @@ def _moments(x: np.ndarray, log_weight: np.ndarray) -> tuple[Any, Any]:
 
 
 def _start(
-    rng: np.random.Generator, cloud: Particles, log_weight: np.ndarray, log_pseudo: np.ndarray, power: float,
-    size: int, step_size: float, key: Any,
+    rng: np.random.Generator,
+    cloud: Particles,
+    log_weight: np.ndarray,
+    log_pseudo: np.ndarray,
+    power: float,
+    size: int,
+    step_size: float,
+    key: Any,
 ) -> _Chains:
     """Resample each island to `size` chains and draw their labels."""
     chosen = np.stack([_systematic(rng, w, size) for w in log_weight])
     x = np.take_along_axis(cloud.x, chosen[..., None], axis=1)
     target = np.take_along_axis(cloud.log_target(log_pseudo, power), chosen[..., None], axis=1)
     label = np.argmax(target + rng.gumbel(size=target.shape), axis=-1)
-    return _Chains(jnp.asarray(x.reshape(-1, x.shape[-1])), jnp.asarray(label.ravel()), _number(step_size), key)
+    return _Chains(
+        jnp.asarray(x.reshape(-1, x.shape[-1])), jnp.asarray(label.ravel()), _number(step_size), key
+    )
 
 
 def _stage(
-    compiled: Compiled, s: Settings, chains: _Chains, data: Any, power: float, log_pseudo: np.ndarray, mean: Any,
+    compiled: Compiled,
+    s: Settings,
+    chains: _Chains,
+    data: Any,
+    power: float,
+    log_pseudo: np.ndarray,
+    mean: Any,
     factor: Any,
 ) -> tuple[Particles, _Chains, Stage]:
     """Move the chains and keep every state as a particle."""
@@ -460,15 +500,28 @@ def _stage(
 
 
 def _move(
-    compiled: Compiled, s: Settings, chains: _Chains, data: Any, power: float, log_pseudo: np.ndarray, mean: Any,
+    compiled: Compiled,
+    s: Settings,
+    chains: _Chains,
+    data: Any,
+    power: float,
+    log_pseudo: np.ndarray,
+    mean: Any,
     factor: Any,
 ) -> tuple[_Chains, list[np.ndarray], Stage]:
     """One sweep, with arguments of fixed shapes and types so that it is compiled once."""
     leapfrogs = int(np.clip(round(s.trajectory / float(chains.step_size)), 2, MAX_LEAPFROGS))
     pseudo = np.broadcast_to(log_pseudo, (len(chains.x), compiled.labels))
     chains, states, chance, moved = compiled.sweep(
-        chains, data, _number(power), jnp.asarray(pseudo), mean, factor, jnp.asarray(leapfrogs),
-        _number(s.acceptance), steps=s.steps,
+        chains,
+        data,
+        _number(power),
+        jnp.asarray(pseudo),
+        mean,
+        factor,
+        jnp.asarray(leapfrogs),
+        _number(s.acceptance),
+        steps=s.steps,
     )
     return chains, [np.asarray(a) for a in states], Stage(power, float(chance), float(moved), leapfrogs)
 
@@ -506,63 +559,9 @@ def _one_shot(
     return bridge(draws, log_target, rng)
 
 
-def bridge(
-    draws: np.ndarray, log_target: Callable[[np.ndarray], np.ndarray], rng: np.random.Generator
-) -> tuple[float, float]:
-    """Log normalising constant by bridge sampling (Meng & Wong 1996).
-
-    Each half of the chains is bridged to a Gaussian fitted to the other half.
-
-    Parameters
-    ----------
-    draws
-        Posterior draws in unconstrained space, (chain, draw, dimension).
-    log_target
-        Log of the unnormalised density, (point, dimension) -> (point,).
-
-    Returns
-    -------
-    tuple of float
-        Estimate and standard error (Fruehwirth-Schnatter 2004, draws thinned by their own ESS).
-    """
-    import arviz as az
-
-    half = len(draws) // 2
-    results = []
-    for fitted, used in ((draws[:half], draws[half:]), (draws[half:], draws[:half])):
-        flat, own = fitted.reshape(-1, draws.shape[-1]), used.reshape(-1, draws.shape[-1])
-        mean, factor = flat.mean(0), np.linalg.cholesky(np.cov(flat.T) + 1e-9 * np.eye(flat.shape[1]))
-        proposed = mean + rng.standard_normal((len(own), len(mean))) @ factor.T
-
-        def log_ratio(x: np.ndarray, mean: np.ndarray = mean, factor: np.ndarray = factor) -> np.ndarray:
-            y = np.linalg.solve(factor, (x - mean).T)
-            log_q = -0.5 * (y**2).sum(0) - np.log(np.diag(factor)).sum() - 0.5 * len(mean) * np.log(2 * np.pi)
-            return log_target(x) - log_q
-
-        posterior, proposal = log_ratio(own), log_ratio(proposed)
-        ess = float(az.ess(posterior.reshape(used.shape[:2]), method="mean"))
-        results.append(_bridge_iterate(posterior, proposal, ess))
-    estimates, errors = zip(*results, strict=True)
-    return float(np.mean(estimates)), float(np.hypot(*errors) / 2)
-
-
-def _bridge_iterate(posterior: np.ndarray, proposal: np.ndarray, ess: float) -> tuple[float, float]:
-    n1, n2 = len(posterior), len(proposal)
-    s1, s2 = np.log(ess / (ess + n2)), np.log(n2 / (ess + n2))
-    z = float(np.median(posterior))
-    for _ in range(1000):
-        top = logsumexp(proposal - np.logaddexp(s1 + proposal, s2 + z)) - np.log(n2)
-        bottom = logsumexp(-np.logaddexp(s1 + posterior, s2 + z)) - np.log(n1)
-        z, last = float(top - bottom), z
-        if abs(z - last) < 1e-10:
-            break
-    f = np.exp(proposal - np.logaddexp(s1 + proposal, s2 + z))
-    g = np.exp(-np.logaddexp(s1 + posterior, s2 + z) + z)
-    variance = f.var() / f.mean() ** 2 / n2 + g.var() / g.mean() ** 2 / ess
-    return z, float(np.sqrt(variance))
-
-
-def describe(compiled: Compiled, fit: Fit, label: int, data: Mapping[str, np.ndarray] | None = None) -> xr.Dataset:
+def describe(
+    compiled: Compiled, fit: Fit, label: int, data: Mapping[str, np.ndarray] | None = None
+) -> xr.Dataset:
     """Values of the model's deterministics at the draws of one label, with dims (chain, draw, ...)."""
     merged = {n: jnp.asarray(v) for n, v in (compiled.data | dict(data or {})).items()}
     draws = fit.draws[label]

@@ -91,14 +91,19 @@ def _reader(
     shortfall = theta["shortfall"] * leader + theta["shortfall_followers"] * (1 - leader)
     voluntary = rows["disclosure"].isin(["voluntary_company", "self_report"]) & rows["kind"].eq("company")
     lab = (voluntary & rows["company"].isin(ind.LABS)).to_numpy(float)
-    tech = voluntary.to_numpy(float) - lab
+    tech: np.ndarray = voluntary.to_numpy(float) - lab
     disclosed = theta["disclosure_lab"] * lab + theta["disclosure_tech"] * tech
     capability, shortfall, disclosed = shares(capability), shares(shortfall), shares(disclosed)
 
     def reading(name: str) -> ind.Reading:
         return ind.Reading(
-            members[name], lambda field, lag=0.0: at_all(field, lag)[name], lambda field: getattr(path, field)[0],
-            capability[name], shortfall[name], path.d50, disclosed[name],
+            members[name],
+            lambda field, lag=0.0: at_all(field, lag)[name],
+            lambda field: getattr(path, field)[0],
+            capability[name],
+            shortfall[name],
+            path.d50,
+            disclosed[name],
         )
 
     return reading
@@ -112,7 +117,9 @@ def laws(
     public = rows["indicator"].map({n: i.flagship_rows for n, i in ind.INDICATORS.items()}).eq(True)
     result = []
     for group in (rows[public], rows[~public]):
-        reading = _reader(group, last, path, theta, deviation) if len(group) else None
+        if group.empty:
+            continue
+        reading = _reader(group, last, path, theta, deviation)
         for name in dict.fromkeys(group["indicator"]):
             one, view = ind.INDICATORS[name], reading(name)
             seen = one.prepare(view.rows)
@@ -201,11 +208,7 @@ def own_view(theta: Mapping[str, Array], name: str) -> dict[str, Array]:
 
 def with_priors(declared: Mapping[str, Parameter], changed: Mapping[str, Prior]) -> dict[str, Parameter]:
     """Replace the priors a worldview changes."""
-    import dataclasses
-
-    return {
-        n: dataclasses.replace(p, prior=changed[n]) if n in changed else p for n, p in declared.items()
-    }
+    return {n: dataclasses.replace(p, prior=changed[n]) if n in changed else p for n, p in declared.items()}
 
 
 CENTRED = ("place", "deviation")
@@ -233,16 +236,17 @@ def _split(declared: Mapping[str, Parameter]) -> tuple[dict[str, Parameter], lis
     return scored, places, knots
 
 
-def _centres(path: dyn.Path, theta: Mapping[str, Array], places: list[str], knots: np.ndarray) -> tuple[Array, Array, np.ndarray]:
+def _centres(
+    path: dyn.Path, theta: Mapping[str, Array], places: list[str], knots: np.ndarray
+) -> tuple[Array, Array, np.ndarray]:
     """Where the path puts published capability (knot,) and benchmarks (benchmark,), and the latter's sd."""
     xp = array_module(path.d50)
     ids = [n.removesuffix(".place") for n in places]
     first = ind.rung_places(path.d50, theta["g2"], theta["g3"], theta["g4"])[0] - theta["mu_D"]
-    where = [
-        path.d50 if i in ind.MESSY else first + theta["g2"] * float(i in ind.EXPERIMENTS) for i in ids
-    ]
+    where = [path.d50 if i in ind.MESSY else first + theta["g2"] * float(i in ind.EXPERIMENTS) for i in ids]
     sd = np.array([ind.MESSY_SD if i in ind.MESSY else ind.BENCHMARK_SD for i in ids])
-    return _between(path.time, knots) @ path.e, xp.stack(where), sd
+    nowhere = np.zeros((0, *np.shape(path.d50))) if xp is np else np.zeros(0)
+    return _between(path.time, knots) @ path.e, xp.stack(where) if where else nowhere, sd
 
 
 def _ou_steps(values: Array, centre: Array, sd: Array) -> tuple[Array, Array]:
@@ -260,8 +264,9 @@ def _ou_draw(centre: np.ndarray, sd: np.ndarray, rng: np.random.Generator, size:
     return centre + sd * (ind.deviation_factor(len(centre)) @ rng.standard_normal(len(centre)))
 
 
-def build(names: Sequence[str], rows: pd.DataFrame, declared: Mapping[str, Parameter],
-          odds: Sequence[float]) -> pm.Model:
+def build(
+    names: Sequence[str], rows: pd.DataFrame, declared: Mapping[str, Parameter], odds: Sequence[float]
+) -> pm.Model:
     """Joint model of (dynamic, parameters), or of one dynamic if one name is given.
 
     Parameters
@@ -286,7 +291,10 @@ def build(names: Sequence[str], rows: pd.DataFrame, declared: Mapping[str, Param
     grid = fit_grid(rows)
     scored, places, knots = _split(declared)
     coords: dict[str, Any] = {
-        "parameter": list(declared), "scored": list(scored), "benchmark": places, "knot": knots,
+        "parameter": list(declared),
+        "scored": list(scored),
+        "benchmark": places,
+        "knot": knots,
         "row": np.arange(len(rows)),
     }
     with pm.Model(coords=coords) as model:
@@ -304,12 +312,21 @@ def build(names: Sequence[str], rows: pd.DataFrame, declared: Mapping[str, Param
         capability, where, sd = _centres(path, theta, places, knots)
         capability = pt.specify_shape(capability, (len(knots),))
         published = pm.CustomDist(
-            "published", capability, theta["deviation_sd"], logp=_ou_logp, random=_ou_draw,
-            signature="(k),()->(k)", dims="knot",
+            "published",
+            capability,
+            theta["deviation_sd"],
+            logp=_ou_logp,
+            random=_ou_draw,
+            signature="(k),()->(k)",
+            dims="knot",
         )
-        place = pm.Normal("place", where, sd, dims="benchmark")
+        # Early snapshots have no benchmark yet.
+        place = pm.Normal("place", where, sd, dims="benchmark") if places else where
         innovations, _ = _ou_steps(published, capability, theta["deviation_sd"])
-        for names_of, values in ((places, (place - where) / sd), ([f"deviation_{k:.1f}" for k in knots], innovations)):
+        for names_of, values in (
+            (places, (place - where) / sd),
+            ([f"deviation_{k:.1f}" for k in knots], innovations),
+        ):
             theta |= {n: values[i] for i, n in enumerate(names_of)}
         pm.Deterministic("theta", pt.stack([theta[n] for n in declared]), dims="parameter")
         rows_logp = log_likelihood(laws(rows, path, theta | _absolute(places, place), published - capability))
@@ -328,8 +345,9 @@ def _absolute(places: list[str], values: Array) -> dict[str, Array]:
     return {n: values[i] for i, n in enumerate(places)}
 
 
-def prior_draws(names: Sequence[str], declared: Mapping[str, Parameter], rows: pd.DataFrame, seed: int,
-                size: int) -> tuple[np.ndarray, np.ndarray]:
+def prior_draws(
+    names: Sequence[str], declared: Mapping[str, Parameter], rows: pd.DataFrame, seed: int, size: int
+) -> tuple[np.ndarray, np.ndarray]:
     """Prior draws of the joint model's free variables, labels in equal shares.
 
     Returns

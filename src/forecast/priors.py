@@ -89,12 +89,8 @@ FAMILIES: dict[str, Family] = {
     "uniform": Family(
         ("lower", "upper"), lambda a, b: stats.uniform(a, b - a), lambda a, b: a < b, "lower < upper"
     ),
-    "loguniform": Family(
-        ("lower", "upper"), stats.loguniform, lambda a, b: 0 < a < b, "0 < lower < upper"
-    ),
-    "halfnormal": Family(
-        ("sd",), lambda a, b: stats.halfnorm(scale=a), lambda a, b: a > 0, "sd > 0"
-    ),
+    "loguniform": Family(("lower", "upper"), stats.loguniform, lambda a, b: 0 < a < b, "0 < lower < upper"),
+    "halfnormal": Family(("sd",), lambda a, b: stats.halfnorm(scale=a), lambda a, b: a > 0, "sd > 0"),
     "positive_normal": Family(
         ("mean", "sd"), _truncated, lambda a, b: b > 0 and a > -5 * b, "sd > 0 and mean > -5 sd"
     ),

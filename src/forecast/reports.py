@@ -19,7 +19,9 @@ KEY_DATES = ("2028-01-01", "2030-01-01", "2035-01-01")
 """Dates in the short table."""
 
 
-def record(tree: xr.DataTree, manifest: Mapping[str, Any], odds_name: str, odds: Mapping[str, float]) -> dict[str, Any]:
+def record(
+    tree: xr.DataTree, manifest: Mapping[str, Any], odds_name: str, odds: Mapping[str, float]
+) -> dict[str, Any]:
     """Everything a stored run says at given prior odds, as plain numbers.
 
     A dynamic that failed its gate has no evidence and no posterior, and if any failed there is no
@@ -96,7 +98,9 @@ def _milestones(
             "id": name,
             "by": None,
             "by_se": None,
-            "by_dynamic": {n: dict(zip(dates, map(float, c.probability), strict=True)) for n, c in each.items()},
+            "by_dynamic": {
+                n: dict(zip(dates, map(float, c.probability), strict=True)) for n, c in each.items()
+            },
             "never": None,
             "never_by_dynamic": {n: float(c.never) for n, c in each.items()},
         }
@@ -129,8 +133,12 @@ def tables(records: Sequence[Mapping[str, Any]], titles: Mapping[str, str]) -> R
             table.add_column(column, justify="left" if column in ("dynamic", "gate") else "right")
         for name, d in one["dynamics"].items():
             table.add_row(
-                name, f"{d['prior']:.2f}", _with_error(d["posterior"], d["posterior_se"], 3),
-                _with_error(d["log_evidence"], d["log_evidence_se"], 2), f"{d['min_ess']:.0f}", d["gate"],
+                name,
+                f"{d['prior']:.2f}",
+                _with_error(d["posterior"], d["posterior_se"], 3),
+                _with_error(d["log_evidence"], d["log_evidence_se"], 2),
+                f"{d['min_ess']:.0f}",
+                d["gate"],
             )
         parts.append(table)
         reasons = sorted({r for d in one["dynamics"].values() for r in d["reasons"]})

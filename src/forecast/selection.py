@@ -53,7 +53,9 @@ def select(archive: Archive, snapshot: pd.DataFrame) -> Selection:
     model_of = {archive_id: name for name, i in INDICATORS.items() for archive_id in i.ids}
     frame = snapshot.merge(
         archive.models.drop(columns=["note", "released", "file", "row"], errors="ignore"),
-        on=["indicator_id", "entity"], how="left", validate="many_to_one",
+        on=["indicator_id", "entity"],
+        how="left",
+        validate="many_to_one",
     )
     text = ["model", "developer", "tier", "reasoning", "configuration"]
     frame[text] = frame[text].fillna("")
@@ -61,8 +63,11 @@ def select(archive: Archive, snapshot: pd.DataFrame) -> Selection:
     frame["time"] = decimal_year(frame["observed_at"])
     frame["indicator"] = frame["indicator_id"].map(model_of).fillna("")
     frame["company"] = frame["entity"].map(company_of)
-    chosen = pd.Series([CHOSEN_ROWS.get(key) for key in zip(frame["indicator_id"], frame["entity"], strict=True)],
-                       index=frame.index, dtype=object)
+    chosen = pd.Series(
+        [CHOSEN_ROWS.get(key) for key in zip(frame["indicator_id"], frame["entity"], strict=True)],
+        index=frame.index,
+        dtype=object,
+    )
     flagship = frame["indicator"].map({n: i.flagship_rows for n, i in INDICATORS.items()}).eq(True)
     no_model = frame["indicator_id"].map(NO_MODEL).fillna("no observation model: context only")
 
@@ -75,22 +80,33 @@ def select(archive: Archive, snapshot: pd.DataFrame) -> Selection:
     drop(frame["indicator"].eq(""), no_model)
     drop(chosen.eq(False), "declared: not comparable with the other rows of this benchmark")
     drop(frame["time"] < T0, f"observed before {T0:.0f}, where the paths start")
-    drop(frame["kind"].isin(["human", "average", "plan"]), "kind " + frame["kind"] + ": not an observation of a model or company")
+    drop(
+        frame["kind"].isin(["human", "average", "plan"]),
+        "kind " + frame["kind"] + ": not an observation of a model or company",
+    )
     drop(frame["note"].str.contains("AUDIT: doubtful") & ~chosen.eq(True), "audit: doubtful")
     drop(flagship & frame["tier"].ne("flagship"), "tier " + frame["tier"] + ": only flagships enter")
     live = frame[reason.eq("")]
     frame, folded = _fold_statements(frame, live)
-    reason = reason.mask(reason.eq("") & folded, "the other end of the same statement is in the row that enters")
-    drop(_older_suite(frame[reason.eq("")]).reindex(frame.index, fill_value=False),
-         "the same model has a row of suite TH1.1")
-    drop(_other_configuration(frame[reason.eq("") & flagship], chosen).reindex(frame.index, fill_value=False),
-         "another configuration of the same model on that date is better documented")
+    reason = reason.mask(
+        reason.eq("") & folded, "the other end of the same statement is in the row that enters"
+    )
+    drop(
+        _older_suite(frame[reason.eq("")]).reindex(frame.index, fill_value=False),
+        "the same model has a row of suite TH1.1",
+    )
+    drop(
+        _other_configuration(frame[reason.eq("") & flagship], chosen).reindex(frame.index, fill_value=False),
+        "another configuration of the same model on that date is better documented",
+    )
     enters = reason.eq("")
     rows = pd.concat([frame[enters], _declared(snapshot)], ignore_index=True)
     order = {name: i for i, name in enumerate(INDICATORS)}
     rows = rows.sort_values(
-        ["indicator", "time", "entity"], key=lambda c: c.map(order) if c.name == "indicator" else c,
-        kind="stable", ignore_index=True,
+        ["indicator", "time", "entity"],
+        key=lambda c: c.map(order) if c.name == "indicator" else c,
+        kind="stable",
+        ignore_index=True,
     )
     excluded = frame[~enters].assign(reason=reason[~enters]).reset_index(drop=True)
     return Selection(rows, excluded)
@@ -113,7 +129,9 @@ def _fold_statements(frame: pd.DataFrame, live: pd.DataFrame) -> tuple[pd.DataFr
         if sorted(pair["bound"]) == ["lower", "upper"]:
             low, high = pair.sort_values("bound").index
             frame.loc[low, ["lower", "upper", "bound"]] = [
-                pair.loc[low, "value"], pair.loc[high, "value"], "interval"
+                pair.loc[low, "value"],
+                pair.loc[high, "value"],
+                "interval",
             ]
             folded[high] = True
     return frame, folded
@@ -127,7 +145,9 @@ def _older_suite(live: pd.DataFrame) -> pd.Series:
             rows = live[live["indicator"] == name]
             newest = rows[rows["indicator_id"] == one.ids[0]]
             known = set(zip(newest["model"], newest["observed_at"], strict=True))
-            key = pd.Series(list(zip(rows["model"], rows["observed_at"], strict=True)), index=rows.index, dtype=object)
+            key = pd.Series(
+                list(zip(rows["model"], rows["observed_at"], strict=True)), index=rows.index, dtype=object
+            )
             dropped[rows.index] = key.isin(known) & rows["indicator_id"].ne(one.ids[0])
     return dropped
 
@@ -139,9 +159,14 @@ def _other_configuration(live: pd.DataFrame, chosen: pd.Series) -> pd.Series:
     published, then first in the file.
     """
     ranked = live.assign(
-        chosen=chosen[live.index].eq(True), interval=live["lower"].notna(), counted=live["n"].notna(),
+        chosen=chosen[live.index].eq(True),
+        interval=live["lower"].notna(),
+        counted=live["n"].notna(),
         order=np.arange(len(live)),
-    ).sort_values(["chosen", "interval", "counted", "published_at", "order"], ascending=[False, False, False, True, True])
+    ).sort_values(
+        ["chosen", "interval", "counted", "published_at", "order"],
+        ascending=[False, False, False, True, True],
+    )
     return ranked.duplicated(["indicator_id", "model", "observed_at"]).reindex(live.index)
 
 

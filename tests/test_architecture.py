@@ -1,0 +1,95 @@
+"""The house: rooms import only downward, in no circle, and stay small."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+SOURCES = {p.stem: p for p in sorted((ROOT / "src" / "forecast").glob("*.py")) if p.stem != "__init__"}
+
+FLOORS = (
+    ("schema", "inference", "evidence", "priors", "vintages", "runs", "laws"),
+    ("dynamics", "indicators", "selection", "prediction"),
+    ("model", "reports", "worldviews"),
+    ("batch",),
+    ("cli",),
+)
+"""Rooms from the ground up; a room may import what stands before it, on its floor or below."""
+ORDER = [room for floor in FLOORS for room in floor]
+
+LINES = 500
+LONGER = {
+    "dynamics": "one family of equations; its schema, a line for each field of each prior, is most of it",
+    "indicators": "one registry of short observation models whose priors take a line for each field",
+    "inference": "one sampler; its kernel, ladder and evidence make sense only together",
+    "vintages": "one archive: what is read, checked, dated and appended share a table of columns",
+}
+"""Rooms that may be longer, and why."""
+
+
+def imported(path: Path) -> set[str]:
+    """Rooms that a file imports anywhere, in functions too."""
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found |= {a.name.split(".")[1] for a in node.names if a.name.startswith("forecast.")}
+        elif isinstance(node, ast.ImportFrom):
+            assert not node.level, f"{path.name}, line {node.lineno}: import by full name"
+            if node.module == "forecast":
+                found |= {a.name for a in node.names}
+            elif (node.module or "").startswith("forecast."):
+                found.add(str(node.module).split(".")[1])
+    return found
+
+
+def test_every_room_has_its_place():
+    assert sorted(ORDER) == sorted(SOURCES), "give the new room a floor"
+    assert not [p for p in (ROOT / "src" / "forecast").iterdir() if p.is_dir() and p.name != "__pycache__"]
+
+
+@pytest.mark.parametrize("room", SOURCES)
+def test_rooms_import_only_downward(room):
+    # Imports that go down a line cannot go round in a circle.
+    above = imported(SOURCES[room]) - set(ORDER[: ORDER.index(room)])
+    assert not above, f"{room} imports {sorted(above)}"
+
+
+def test_imports_are_found_in_functions_too(tmp_path):
+    file = tmp_path / "x.py"
+    file.write_text(
+        "import forecast.runs\nimport os\n\ndef f():\n    from forecast import batch, cli\n"
+        "    from forecast.model import build\n"
+    )
+    assert imported(file) == {"runs", "batch", "cli", "model"}
+
+
+@pytest.mark.parametrize("room", ["evidence", "inference"])
+def test_the_engine_knows_nothing_of_dynamics(room):
+    assert imported(SOURCES[room]) <= {"schema"}
+
+
+def test_no_room_is_a_lumber_room():
+    for name in SOURCES:
+        assert not {"util", "utils", "base", "common", "helper", "helpers", "manager", "misc"} & {
+            *name.split("_")
+        }
+
+
+@pytest.mark.parametrize("room", SOURCES)
+def test_rooms_are_short_or_say_why_not(room):
+    lines = len(SOURCES[room].read_text(encoding="utf-8").splitlines())
+    assert lines <= LINES or room in LONGER, f"{lines} lines: split it, or say why not"
+
+
+def test_no_excuse_outlives_its_cause():
+    assert set(LONGER) <= set(SOURCES)
+    for room in LONGER:
+        assert len(SOURCES[room].read_text(encoding="utf-8").splitlines()) > LINES, f"{room} is short now"
+
+
+@pytest.mark.parametrize("room", SOURCES)
+def test_every_room_is_tested(room):
+    """Each room has its own test file, or is imported by one."""
+    own = ROOT / "tests" / f"test_{room}.py"
+    assert own.exists() or any(room in imported(p) for p in (ROOT / "tests").glob("test_*.py"))
