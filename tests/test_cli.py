@@ -170,7 +170,7 @@ def test_the_snapshot_says_what_enters_and_why_the_rest_does_not(forecast):
     code, out, err = forecast("data", "snapshot", "--as-of", "2025-12-31")
     assert code == 0 and err == ""
     assert "rows enter the likelihood as of 2025-12-31" in out
-    for why in ("audit: doubtful", "context only", "only flagships"):
+    for why in ("audit: doubtful", "context only", "tier small"):
         assert why in out
 
 
@@ -420,7 +420,6 @@ def test_show_of_a_damaged_run_is_refused(refused, tmp_path):
     assert "damaged" in refused("show", "--store", tmp_path)
 
 
-@pytest.mark.xfail(strict=True, reason="the progress bar ends in an empty line where there is no terminal")
 def test_a_refused_update_writes_its_one_line_and_nothing_else(forecast):
     assert len(forecast("update", "--worldview", "nobody")[2].splitlines()) == 1
 

@@ -212,7 +212,9 @@ def test_standard_errors_come_from_the_interval():
 
 
 def test_standard_errors_follow_the_level():
-    below, _ = ind.standard_errors(table({"value": 1.0, "lower": 0.0, "upper": 2.0, "interval_level": 0.68}), lambda v: v)
+    below, _ = ind.standard_errors(
+        table({"value": 1.0, "lower": 0.0, "upper": 2.0, "interval_level": 0.68}), lambda v: v
+    )
     assert below[0] == pytest.approx(1 / stats.norm.ppf(0.84))
 
 
@@ -263,7 +265,9 @@ def test_scores_of_nothing_and_of_everything_stay_finite():
     for value in (0.0, 97.0, 100.0):
         y = prepared("ladder", value=value)
         assert np.isfinite(y.low).all() and np.isfinite(y.se_low).all()
-    assert prepared("ladder", value=0.0, n=100.0).low[0] == pytest.approx(np.log((0.5 / 101) / (0.97 - 0.5 / 101)))
+    assert prepared("ladder", value=0.0, n=100.0).low[0] == pytest.approx(
+        np.log((0.5 / 101) / (0.97 - 0.5 / 101))
+    )
 
 
 def test_task_time_turns_into_speed_with_its_interval():
@@ -327,7 +331,9 @@ def test_counts_of_the_shipped_data(selection):
 
 
 def test_horizon_law():
-    rows = table({"indicator_id": "metr_th50_v11", "value": 60.0}, {"indicator_id": "metr_th50_v10", "value": 60.0})
+    rows = table(
+        {"indicator_id": "metr_th50_v11", "value": 60.0}, {"indicator_id": "metr_th50_v10", "value": 60.0}
+    )
     law = law_of("time_horizon", rows, h0=1.0, h1=0.6, h2=0.1, tau_h=0.3, suite_10=0.25)
     np.testing.assert_allclose(law.mu, [1 + 1.2 + 0.2, 1 + 1.2 + 0.2 + 0.25])
     np.testing.assert_allclose(law.sd_low, 0.3)
@@ -335,7 +341,9 @@ def test_horizon_law():
 
 
 def test_index_law_has_a_jump_for_reasoning_models():
-    rows = table({"value": 120.0, "reasoning": "yes"}, {"value": 120.0}, {"value": 120.0, "reasoning": "unknown"})
+    rows = table(
+        {"value": 120.0, "reasoning": "yes"}, {"value": 120.0}, {"value": 120.0, "reasoning": "unknown"}
+    )
     law = law_of("capability_index", rows, c0=125.0, c1=5.0, J=4.0, eci_sd=1.5)
     np.testing.assert_allclose(law.mu, [139.0, 135.0, 135.0])
     np.testing.assert_allclose(law.scale, 3.5)
@@ -357,8 +365,11 @@ def test_trial_law_charges_early_tools():
 
 
 def test_self_report_laws_tell_speed_from_value_and_who_asks():
-    shared = dict(hype_value=0.2, hype_speed=0.5, programme_anthropic=0.01, programme_metr=0.03)
-    rows = table({"indicator_id": "staff_productivity", "value": 50}, {"indicator_id": "card_productivity_median", "value": 100})
+    shared = {"hype_value": 0.2, "hype_speed": 0.5, "programme_anthropic": 0.01, "programme_metr": 0.03}
+    rows = table(
+        {"indicator_id": "staff_productivity", "value": 50},
+        {"indicator_id": "card_productivity_median", "value": 100},
+    )
     gain = {n: x for n, x in shared.items() if n != "programme_metr"}
     law = law_of("reported_gain", rows, **gain, respondents_anthropic=0.07)
     np.testing.assert_allclose(law.mu, [1 + 0.2 + 0.01 + 0.07, 1 + 0.5 + 0.01])
@@ -377,7 +388,13 @@ def test_delegated_work_laws():
     law = law_of("code_share", rows, code_anthropic=0.1, code_google=0.2, code_microsoft=0.3)
     np.testing.assert_allclose(law.mu, [1.1, 1.2, 1.3])
     assert law_of("work_share", table({"value": 28.0}), use_offset=0.7).mu[0] == pytest.approx(1.7)
-    law = law_of("code_output", table({"value": 2.0}), reading(table({"value": 2.0}), log_m=0.5), kappa=1.8, code_level=0.1)
+    law = law_of(
+        "code_output",
+        table({"value": 2.0}),
+        reading(table({"value": 2.0}), log_m=0.5),
+        kappa=1.8,
+        code_level=0.1,
+    )
     assert law.mu[0] == pytest.approx(1.0)
 
 
@@ -391,14 +408,21 @@ def test_pace_laws():
 
 
 def test_remaining_company_laws():
-    assert law_of("internal_gap", table({"value": 42.0}), release_gap=0.12).mu[0] == pytest.approx(np.log(0.12))
-    rows = table({"value": 4500.0, "company": "OpenAI", "observed_at": "2026-01-01"}, {"value": 900.0, "observed_at": "2025-01-01"})
+    assert law_of("internal_gap", table({"value": 42.0}), release_gap=0.12).mu[0] == pytest.approx(
+        np.log(0.12)
+    )
+    rows = table(
+        {"value": 4500.0, "company": "OpenAI", "observed_at": "2026-01-01"},
+        {"value": 900.0, "observed_at": "2025-01-01"},
+    )
     law = law_of("headcount", rows, gL=0.6, staff_openai=8.0, staff_anthropic=7.0)
     np.testing.assert_allclose(law.mu, [8.6, 7.0])
     rows = table({"value": 5.0, "observed_at": "2026-01-01"})
     law = law_of("compute_spending", rows, reading(rows, k=4.2), gK1=1.4, spend_openai=1.6, price_fall=0.3)
     assert law.mu[0] == pytest.approx(1.6 + (4.2 - 2.8) - 0.3)
-    rows = table({"value": 0.0, "lower": -0.2, "upper": 0.2, "interval_level": float(2 * stats.norm.cdf(1) - 1)})
+    rows = table(
+        {"value": 0.0, "lower": -0.2, "upper": 0.2, "interval_level": float(2 * stats.norm.cdf(1) - 1)}
+    )
     view = reading(rows, ds=2.0, log_P=0.55)
     law = law_of("software_growth", rows, view)
     assert law.mu[0] == pytest.approx(-0.55 / 2.75)
@@ -432,7 +456,11 @@ def test_deviation_factor_gives_the_ornstein_uhlenbeck_covariance(count):
 def test_deviation_knots_reach_past_the_last_row():
     np.testing.assert_array_equal(ind.deviation_knots(2024.0), [2023.0, 2023.5, 2024.0])
     assert ind.deviation_knots(2024.01)[-1] == 2024.5
-    assert list(ind.deviation_parameters(2023.6)) == ["deviation_2023.0", "deviation_2023.5", "deviation_2024.0"]
+    assert list(ind.deviation_parameters(2023.6)) == [
+        "deviation_2023.0",
+        "deviation_2023.5",
+        "deviation_2024.0",
+    ]
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,9 @@ from forecast.laws import Counted, Observed, Reported, Shortfall, SplitShortfall
 
 RATIOS = [0.01, 0.1, 0.5, 1.0, 3.0, 10.0, 100.0]
 """Scale of the shortfall over the sd of the noise."""
-SDS = np.unique(np.concatenate([np.linspace(-60, 60, 241), np.linspace(-3, 3, 61), [-26.0, -25.0, 25.0, 26.0]]))
+SDS = np.unique(
+    np.concatenate([np.linspace(-60, 60, 241), np.linspace(-3, 3, 61), [-26.0, -25.0, 25.0, 26.0]])
+)
 """Distance of an observation from the frontier, in sds of the noise."""
 
 
@@ -77,7 +79,12 @@ def two_piece(y: np.ndarray, mu: float, sd_low: float, sd_high: float, scale: fl
 def log_integral(mu: float, sd_low: float, sd_high: float, scale: float, bound: float = -np.inf) -> float:
     """Log of the integral of `two_piece` above `bound`."""
     steps = np.concatenate([[0.0], np.geomspace(1e-4, 1.0, 30), np.linspace(1.1, 12, 60)])
-    reach = [mu + 12 * sd_low * steps, mu - 12 * sd_high * steps, mu - 60 * scale * steps, [mu - 80 * sd_high]]
+    reach = [
+        mu + 12 * sd_low * steps,
+        mu - 12 * sd_high * steps,
+        mu - 60 * scale * steps,
+        [mu - 80 * sd_high],
+    ]
     if np.isfinite(bound):
         near = sd_low / max(1.0, abs(bound - mu) / sd_low)
         reach += [bound + 12 * sd_low * steps, bound + 5 * near * steps]
@@ -110,7 +117,14 @@ def test_split_shortfall_with_equal_sds_is_a_shortfall(ratio):
     )
 
 
-PIECES = [(0.3, 0.3, 1.0), (0.2, 0.9, 0.5), (0.9, 0.2, 0.5), (0.5, 0.4, 0.01), (0.05, 1.5, 5.0), (1.0, 0.6, 60.0)]
+PIECES = [
+    (0.3, 0.3, 1.0),
+    (0.2, 0.9, 0.5),
+    (0.9, 0.2, 0.5),
+    (0.5, 0.4, 0.01),
+    (0.05, 1.5, 5.0),
+    (1.0, 0.6, 60.0),
+]
 """Sd below, sd above and scale of a two-piece law."""
 
 
@@ -142,7 +156,9 @@ def test_split_shortfall_above_a_bound_is_the_integral_of_the_density(sd_low, sd
     bound = mu - x * np.where(x < 0, sd_low, sd_high)
     total = log_integral(mu, sd_low, sd_high, scale)
     expected = [log_integral(mu, sd_low, sd_high, scale, b) - total for b in bound]
-    np.testing.assert_allclose(split(above(bound), mu, sd_low, sd_high, scale), expected, rtol=1e-7, atol=1e-9)
+    np.testing.assert_allclose(
+        split(above(bound), mu, sd_low, sd_high, scale), expected, rtol=1e-7, atol=1e-9
+    )
 
 
 def test_split_shortfall_keeps_row_order_of_values_and_bounds():
@@ -170,10 +186,16 @@ def test_reported_bounds_use_the_normal_part_alone():
     bound = 0.5 + 0.35 * np.linspace(-40, 40, 161)
     for shape in (0.0, 3.0):
         np.testing.assert_allclose(
-            reported(above(bound), 0.5, 0.35, shape), stats.norm.logsf(bound, 0.5, 0.35), rtol=1e-11, atol=1e-300
+            reported(above(bound), 0.5, 0.35, shape),
+            stats.norm.logsf(bound, 0.5, 0.35),
+            rtol=1e-11,
+            atol=1e-300,
         )
         np.testing.assert_allclose(
-            reported(below(bound), 0.5, 0.35, shape), stats.norm.logcdf(bound, 0.5, 0.35), rtol=1e-11, atol=1e-300
+            reported(below(bound), 0.5, 0.35, shape),
+            stats.norm.logcdf(bound, 0.5, 0.35),
+            rtol=1e-11,
+            atol=1e-300,
         )
 
 
@@ -206,7 +228,9 @@ def test_counted_is_binomial_with_a_probit():
 def test_counted_far_tail_is_finite_and_exact():
     # SciPy's probability would be 1 or 0 here.
     got = counted(seen([0.0, 3.0], n=[7.0, 7.0]), [30.0, -30.0])
-    np.testing.assert_allclose(got, [7 * stats.norm.logcdf(-30), np.log(35) + 3 * stats.norm.logcdf(-30)], rtol=1e-12)
+    np.testing.assert_allclose(
+        got, [7 * stats.norm.logcdf(-30), np.log(35) + 3 * stats.norm.logcdf(-30)], rtol=1e-12
+    )
 
 
 def test_log_normal_cdf_is_exact_in_both_tails():
@@ -304,7 +328,9 @@ def test_draws_of_shortfall(ratio):
     assert_uniform(stats.exponnorm.sf(2.0 - values, ratio, scale=0.5))
 
 
-@pytest.mark.parametrize(("sd_low", "sd_high", "scale"), [(0.3, 0.3, 1.0), (0.2, 0.9, 0.5), (0.9, 0.2, 0.5), (0.5, 0.5, 0.05)])
+@pytest.mark.parametrize(
+    ("sd_low", "sd_high", "scale"), [(0.3, 0.3, 1.0), (0.2, 0.9, 0.5), (0.9, 0.2, 0.5), (0.5, 0.5, 0.05)]
+)
 def test_draws_of_split_shortfall(sd_low, sd_high, scale):
     values = drawn(SplitShortfall(2.0, sd_low, sd_high, scale))
     bounds = np.linspace(values.min() - 1, values.max() + 1, 2000)

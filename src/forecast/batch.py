@@ -69,12 +69,14 @@ def load_inputs(data: Path, priors: Path, as_of: str | None = None) -> Inputs:
     )
 
 
-def pick_worldviews(known: dict[str, Worldview], names: Sequence[str]) -> list[Worldview]:
-    """Worldviews by name, all if none is named."""
+def pick_worldviews(
+    known: dict[str, Worldview], names: Sequence[str], option: str = "--worldview"
+) -> list[Worldview]:
+    """Worldviews by name, all if none is named; `option` is what an error blames."""
     for name in names:
         if name not in known:
             raise InputError(
-                f"--worldview: unknown worldview '{name}'{did_you_mean(name, known)}; "
+                f"{option}: unknown worldview '{name}'{did_you_mean(name, known)}; "
                 f"there are {', '.join(known)}"
             )
     return [known[n] for n in (names or known)]
@@ -151,8 +153,8 @@ def _fit(
     began = time.monotonic()
     names, rows = list(DYNAMICS), inputs.selection.rows
     data: dict[str, np.ndarray] = model.data_values(declared)
-    sizes = settings
     for attempt in range(ATTEMPTS):
+        sizes = inference.Settings(**(asdict(settings) | {"sweeps": settings.sweeps * 2**attempt}))
         fit = inference.sample(
             compiled,
             seed + 1_000_003 * attempt,
@@ -165,7 +167,6 @@ def _fit(
         failures, ess = judge(fit, draws)
         if not any(failures.values()):
             break
-        sizes = inference.Settings(**(asdict(sizes) | {"sweeps": 2 * sizes.sweeps}))
     tree = xr.DataTree()
     for name in names:
         theta = _named(draws[name]["theta"], name)

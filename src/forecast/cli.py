@@ -100,7 +100,7 @@ def update(
 
         inputs = batch.load_inputs(data or _home("data"), priors or _home("priors"), as_of)
         chosen = batch.pick_worldviews(inputs.worldviews, worldview or [])
-        source = batch.pick_worldviews(inputs.worldviews, [odds])[0] if odds else None
+        source = batch.pick_worldviews(inputs.worldviews, [odds], "--odds")[0] if odds else None
         folders = batch.update(inputs, chosen, store, seed, progress=progress)
     failed = _show(
         [(folder, source or w) for folder, w in zip(folders, chosen, strict=True)], inputs.milestones, output
@@ -159,6 +159,7 @@ class _progress:
             TimeElapsedColumn(),
             console=Console(stderr=True),
             transient=True,
+            disable=not sys.stderr.isatty(),
         )
         self.task = self.bar.add_task("reading", total=1.0)
         self.bar.start()

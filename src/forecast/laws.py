@@ -53,10 +53,13 @@ def _log_ex(x: Array, sd: Array, scale: Array) -> Array:
 def _log_ex_cdf(x: Array, sd: Array, scale: Array) -> Array:
     """Log distribution function of the same sum, Phi(z) less scale times the density."""
     z = x / sd
-    a = pt.maximum(sd / scale - z, _FAR)
-    normal, tail = pt.split(pt.erfcx(pt.concatenate([abs(z), a]) / _ROOT2), [z.shape[0]] * 2, n_splits=2)
+    a = sd / scale - z
+    both = pt.erfcx(pt.concatenate([abs(z), pt.maximum(a, _FAR)]) / _ROOT2)
+    normal, tail = pt.split(both, [z.shape[0]] * 2, n_splits=2)
     below = -0.5 * z**2 + pt.log(pt.switch(z < 0, 0.5 * (normal - tail), 1.0))
-    above = pt.log1p(-pt.minimum(0.5 * pt.exp(-0.5 * z**2) * (normal + tail), 1.0 - 1e-12))
+    near = pt.exp(-0.5 * z**2) * 0.5 * (normal + tail)
+    far = pt.exp(0.5 * pt.minimum(a, 0.0) ** 2 - 0.5 * z**2)
+    above = pt.log1p(-pt.minimum(pt.switch(a > _FAR, near, far), 1.0 - 1e-12))
     return pt.switch(z < 0, below, above)
 
 
@@ -165,7 +168,7 @@ class Reported(NamedTuple):
         at = np.where(np.isfinite(y.low), y.low, y.high)
         z = (at - self.mu) / self.sd
         # An interval is read in the lower tail, where a difference of probabilities is precise.
-        far = (y.high - self.mu) / self.sd
+        far = (np.where(inside, y.high, at) - self.mu) / self.sd
         flip = pt.switch(z + far > 0, -1.0, 1.0)[between]
         ends = [flip * z[between], flip * far[between]]
         asked = [self.shape[value] * z[value], sign * z[bound], pt.maximum(*ends), pt.minimum(*ends)]

@@ -59,7 +59,7 @@ def select(archive: Archive, snapshot: pd.DataFrame) -> Selection:
     )
     text = ["model", "developer", "tier", "reasoning", "configuration"]
     frame[text] = frame[text].fillna("")
-    frame["developer"] = _true_developer(frame)
+    frame["developer"] = _true_developer(frame, archive.models)
     frame["time"] = decimal_year(frame["observed_at"])
     frame["indicator"] = frame["indicator_id"].map(model_of).fillna("")
     frame["company"] = frame["entity"].map(company_of)
@@ -112,13 +112,12 @@ def select(archive: Archive, snapshot: pd.DataFrame) -> Selection:
     return Selection(rows, excluded)
 
 
-def _true_developer(frame: pd.DataFrame) -> pd.Series:
-    """Developer of the model a scaffold team used, where another row names it."""
-    named = frame[~frame["developer"].isin(["", "scaffold team"])]
-    by_model = named.drop_duplicates("model").set_index("model")["developer"]
-    return frame["developer"].mask(
-        frame["developer"].eq("scaffold team"), frame["model"].map(by_model).fillna("scaffold team")
-    )
+def _true_developer(frame: pd.DataFrame, models: pd.DataFrame) -> pd.Series:
+    """Developer of the model a scaffold team used, where the registry names it anywhere."""
+    named = models[~models["developer"].isin(["", "scaffold team"])]
+    by_model = dict(zip(named["model"], named["developer"], strict=True))
+    team = frame["developer"].eq("scaffold team")
+    return frame["developer"].mask(team, frame["model"].map(lambda m: by_model.get(m, "scaffold team")))
 
 
 def _fold_statements(frame: pd.DataFrame, live: pd.DataFrame) -> tuple[pd.DataFrame, pd.Series]:
