@@ -66,7 +66,7 @@ class Evaluated:
         return dict(zip(("rows", "theta", "likelihood", "prior"), found, strict=True))
 
     def set_data(self, values: Mapping[str, np.ndarray]) -> None:
-        with self.model, pytensor.config.change_flags(cxx=""):
+        with self.model, pytensor.config.change_flags(cxx="", mode="FAST_COMPILE"):
             pm.set_data(values)
 
 

@@ -57,7 +57,7 @@ class Settings:
     steps: int = 4
     """States kept from each chain in one sweep."""
     sweeps: int = 1
-    final_sweeps: int = 4
+    final_sweeps: int = 8
     """Sweeps at the posterior whose states become draws; one more is discarded before them."""
     ess: float = 0.5
     """Effective share of particles at which the next temperature is set."""
