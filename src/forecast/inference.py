@@ -327,7 +327,8 @@ def _next_power(cloud: Particles, log_pseudo: np.ndarray, power: float, ess: flo
     for _ in range(30):
         middle = np.sqrt(low * high) if low > 0 and high / low > 2 else 0.5 * (low + high)
         low, high = (middle, high) if share(middle) >= ess else (low, middle)
-    return low
+    # Where much of the prior is impossible no step keeps the share; take the least one.
+    return low if low > power else high
 
 
 def _finite(each: np.ndarray) -> np.ndarray:
