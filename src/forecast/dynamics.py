@@ -14,7 +14,6 @@ automated; Kwa (2025) for automation velocity.
 from __future__ import annotations
 
 import datetime as dt
-import typing
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, NamedTuple
@@ -32,6 +31,7 @@ from forecast.priors import (
     PositiveNormal,
     Uniform,
     array_module,
+    declared_in,
 )
 from forecast.schema import T0, T_END
 
@@ -416,13 +416,7 @@ def integrate(
     return Path(time, s, k, s + k, eD, log_H, logit_F, log_m, log_P, log_W, ds, d50)
 
 
-def _annotated(function: Callable[..., Any]) -> dict[str, Parameter]:
-    hints = typing.get_type_hints(function, include_extras=True)
-    found = {n: getattr(h, "__metadata__", (None,))[0] for n, h in hints.items()}
-    return {n: p for n, p in found.items() if isinstance(p, Parameter)}
-
-
-SHARED: dict[str, Parameter] = _annotated(integrate)
+SHARED: dict[str, Parameter] = declared_in(integrate)
 """Parameters every dynamic shares, in declaration order."""
 
 
@@ -456,7 +450,7 @@ DYNAMICS: dict[str, Dynamic] = {}
 
 def dynamic(function: Callable[..., Restriction]) -> Dynamic:
     """Register a dynamic under its function's name."""
-    return DYNAMICS.setdefault(function.__name__, Dynamic(function.__name__, function, _annotated(function)))
+    return DYNAMICS.setdefault(function.__name__, Dynamic(function.__name__, function, declared_in(function)))
 
 
 _RETURNS = "Davidson & Houlden 2025: .4-3.6; Ho & Whitfill 2025: language 1.89 (90 % interval 1.07-3.21)"

@@ -18,7 +18,7 @@ import pandas as pd
 from scipy import special, stats
 
 from forecast.laws import Counted, Law, Observed, Reported, Shortfall, SplitShortfall
-from forecast.priors import Array, HalfNormal, LogNormal, Normal, Parameter, Prior, array_module
+from forecast.priors import Array, HalfNormal, LogNormal, Normal, Parameter, Prior, array_module, declared_in
 from forecast.schema import T0, Role
 
 HORIZON_CEILING = 960.0
@@ -101,12 +101,6 @@ def _p(
     return Parameter(prior, unit, role, meaning, source, informed)
 
 
-def _own(function: Callable[..., Any]) -> dict[str, Parameter]:
-    hints = typing.get_type_hints(function, include_extras=True)
-    found = {n: getattr(hint, "__metadata__", (None,))[0] for n, hint in hints.items()}
-    return {n: p for n, p in found.items() if isinstance(p, Parameter)}
-
-
 def indicator(
     *ids: str,
     family: str | dict[str, str],
@@ -121,7 +115,7 @@ def indicator(
     """
 
     def register(function: Callable[..., Law]) -> Callable[..., Law]:
-        own = _own(function)
+        own = declared_in(function)
         shared = [n for n in typing.get_type_hints(function) if n not in ("read", "y", "return", *own)]
         INDICATORS[function.__name__] = Indicator(
             function.__name__,

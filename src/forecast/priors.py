@@ -10,6 +10,7 @@ from __future__ import annotations
 import datetime as dt
 import reprlib
 import sys
+import typing
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
@@ -229,6 +230,13 @@ class Parameter:
     source: str
     informed: dt.date
     cap: Callable[[Mapping[str, Array]], Array] | None = None
+
+
+def declared_in(function: Callable[..., Any]) -> dict[str, Parameter]:
+    """Parameters that a function's signature declares, by argument: a signature is a schema."""
+    hints = typing.get_type_hints(function, include_extras=True)
+    found = {n: getattr(hint, "__metadata__", (None,))[0] for n, hint in hints.items()}
+    return {n: p for n, p in found.items() if isinstance(p, Parameter)}
 
 
 def Normal(mean: float, sd: float) -> Prior:
