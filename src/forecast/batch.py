@@ -14,6 +14,7 @@ import pandas as pd
 import xarray as xr
 
 from forecast import evidence, inference, model, prediction, runs, vintages
+from forecast.compilation import Compiled, compile_model
 from forecast.dynamics import DYNAMICS
 from forecast.priors import Parameter
 from forecast.schema import InputError, did_you_mean
@@ -101,7 +102,7 @@ def update(
     The model is compiled once for all worldviews whose priors have the same families.
     """
     settings = settings or inference.Settings()
-    compiled: dict[tuple[str, ...], inference.Compiled] = {}
+    compiled: dict[tuple[str, ...], Compiled] = {}
     folders = []
     for worldview in worldviews:
         declared = declared_parameters(inputs, worldview)
@@ -113,7 +114,7 @@ def update(
                 if progress:
                     progress(worldview.name, "compiling", 0.0)
                 equal = [1 / len(DYNAMICS)] * len(DYNAMICS)
-                compiled[shape] = inference.compile_model(
+                compiled[shape] = compile_model(
                     model.build(list(DYNAMICS), inputs.selection.rows, declared, equal)
                 )
             tree, manifest = _fit(inputs, worldview, declared, compiled[shape], settings, seed, progress)
@@ -144,7 +145,7 @@ def _fit(
     inputs: Inputs,
     worldview: Worldview,
     declared: dict[str, Parameter],
-    compiled: inference.Compiled,
+    compiled: Compiled,
     settings: inference.Settings,
     seed: int,
     progress: Progress | None,

@@ -1,4 +1,4 @@
-"""Log normalising constants from posterior draws, by bridge sampling."""
+"""Log normalising constants from posterior draws, by bridge sampling between two or more densities."""
 
 from __future__ import annotations
 
@@ -64,3 +64,43 @@ def _bridge_iterate(posterior: np.ndarray, proposal: np.ndarray, ess: float) -> 
     f, g = np.exp(f - f.max()), np.exp(g - g.max())
     variance = f.var() / f.mean() ** 2 / n2 + g.var() / g.mean() ** 2 / ess
     return z, float(np.sqrt(variance))
+
+
+def relative_constants(
+    log_density: np.ndarray, size: np.ndarray, log_mix: np.ndarray, start: np.ndarray
+) -> np.ndarray:
+    """Log normalising constants of several densities, up to a common one, from draws of mixtures of them.
+
+    Every draw is used under every density (Shirts & Chodera 2008): group g has draws of the mixture
+    proportional to sum_k exp(log_mix_gk) f_k, and the constants solve
+
+        Z_k = sum_n f_k(x_n) / sum_j c_j f_j(x_n),   c_j = sum_g size_g exp(log_mix_gj) / Z_g,
+        Z_g = sum_j exp(log_mix_gj) Z_j.
+
+    Parameters
+    ----------
+    log_density
+        Log unnormalised densities at the draws of all groups, (draw, density).
+    size
+        Number of draws of each group, (group,).
+    log_mix
+        Log weights of the densities in each group, -inf for none, (group, density).
+    start
+        First guess, (density,); densities that no draw connects keep their difference.
+
+    Returns
+    -------
+    np.ndarray
+        (density,), with the mean of `start`.
+    """
+    z = np.asarray(start, float)
+    for _ in range(10_000):
+        log_c = logsumexp(
+            np.log(size)[:, None] + log_mix - logsumexp(log_mix + z, axis=1, keepdims=True), axis=0
+        )
+        new = logsumexp(log_density - logsumexp(log_density + log_c, axis=1, keepdims=True), axis=0)
+        new += np.mean(start) - new.mean()
+        z, last = new, z
+        if np.abs(z - last).max() < 1e-9:
+            break
+    return z

@@ -331,7 +331,7 @@ def build(
         pm.Deterministic("theta", pt.stack([theta[n] for n in declared]), dims="parameter")
         rows_logp = log_likelihood(laws(rows, path, theta | _absolute(places, place), published - capability))
         pm.Deterministic("row_log_likelihood", rows_logp, dims="row")
-        pm.Potential("evidence", (weight * rows_logp).sum())
+        pm.Potential("evidence", (weight * pt.switch(weight > 0, rows_logp, 0.0)).sum())
     return model
 
 

@@ -1,0 +1,220 @@
+"""A PyMC model as compiled JAX functions: its densities, its outputs, and one Hamiltonian Monte Carlo move."""
+
+from __future__ import annotations
+
+import os
+
+os.environ.setdefault("JAX_ENABLE_X64", "1")
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pymc as pm
+from pymc.sampling.jax import get_jaxified_graph
+from pytensor.graph.replace import clone_replace
+
+from forecast.kernels import materialised
+
+# Compiled programs are kept between processes; compiling the full model takes about a minute.
+_CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "forecast" / "xla"
+jax.config.update("jax_compilation_cache_dir", str(_CACHE))
+jax.config.update("jax_persistent_cache_min_compile_time_secs", 1.0)
+
+
+@dataclass(frozen=True)
+class Compiled:
+    """A model as functions of one flat vector of unconstrained values, a label and the model's data."""
+
+    model: pm.Model
+    dimension: int
+    labels: int
+    data: dict[str, np.ndarray]
+    names: tuple[str, ...]
+    """Names of the deterministics and constrained free variables that `outputs` returns."""
+    draw_prior: Callable[[int, int], np.ndarray]
+    """(seed, size) -> unconstrained prior draws, (size, dimension)."""
+    densities: Callable[..., Any]
+    """(x, data) -> log prior and log likelihood, (particle, label) each."""
+    density: Callable[..., Any]
+    """(x, label, data) -> log prior and log likelihood under the given labels, (particle,) each."""
+    outputs: Callable[..., Any]
+    """(x, label, data) -> values of `names` for each particle."""
+    move: Callable[..., Any] = field(repr=False)
+
+
+class Metric(NamedTuple):
+    """Whitened coordinates y of x = mean + factor y, and the Gaussian reference -|tilt y + shift|^2 / 2."""
+
+    mean: Any
+    factor: Any
+    tilt: Any
+    shift: Any
+
+
+class Chains(NamedTuple):
+    """Where chains stand: values (chain, dimension), labels (chain,), one step size and one random key."""
+
+    x: Any
+    label: Any
+    step_size: Any
+    key: Any
+
+
+def compile_model(model: pm.Model) -> Compiled:
+    """Turn a PyMC model into JAX functions; compilation itself happens at first use.
+
+    Parameters
+    ----------
+    model
+        Continuous free variables, and at most one scalar categorical one, the label.  `pm.Data`
+        become inputs, so other values of them need no new compilation.
+
+    Raises
+    ------
+    ValueError
+        If the model has another discrete variable.
+    """
+    discrete = [rv for rv in model.free_RVs if rv.dtype.startswith("int")]
+    if len(discrete) > 1 or any(rv.ndim for rv in discrete):
+        raise ValueError("the model may have one scalar discrete variable, its label")
+    free = [rv for rv in model.free_RVs if rv not in discrete]
+    values = [model.rvs_to_values[rv] for rv in free]
+    point = model.initial_point()
+    shapes = [np.shape(point[v.name]) for v in values]
+    sizes = [int(np.prod(s)) for s in shapes]
+    ends = np.cumsum(sizes)
+    labels = discrete[0].owner.inputs[-1].type.shape[-1] if discrete else 1
+    if labels is None:
+        raise ValueError("the label needs a fixed number of values")
+    label = [model.rvs_to_values[rv] for rv in discrete]
+
+    shared = {v.name: v for v in model.data_vars}
+    inputs = {n: v.type(name=n) for n, v in shared.items()}
+    named = list(model.deterministics)
+    graphs = [model.logp(vars=free), model.datalogp, *model.replace_rvs_by_values(named)]
+    graphs = clone_replace(graphs, replace={shared[n]: inputs[n] for n in shared})
+    arguments = [*values, *label, *inputs.values()]
+    # One graph for all outputs: what a function does not return is dropped when it is compiled.
+    evaluate = get_jaxified_graph(inputs=arguments, outputs=graphs)
+
+    def unpack(x: Any, k: Any, data: Any) -> list[Any]:
+        parts = [
+            x[end - size : end].reshape(shape) for end, size, shape in zip(ends, sizes, shapes, strict=True)
+        ]
+        return [*parts, *([k] if label else []), *(data[n] for n in inputs)]
+
+    def terms(x: Any, k: Any, data: Any) -> tuple[Any, Any]:
+        prior, likelihood, *_ = evaluate(*unpack(x, k, data))
+        # A point where the model is undefined is impossible.
+        return prior, jnp.where(jnp.isnan(likelihood), -jnp.inf, likelihood)
+
+    def weighted(x: Any, k: Any, data: Any, powers: Any) -> Any:
+        prior, likelihood = terms(x, k, data)
+        return powers[0] * prior + powers[1] * likelihood
+
+    batch = materialised(jax.vmap(terms, in_axes=(0, 0, None)))
+    gradient = materialised(jax.vmap(jax.value_and_grad(weighted), in_axes=(0, 0, None, None)))
+
+    def densities(x: Any, data: Any) -> tuple[Any, Any]:
+        size = x.shape[0]
+        prior, each = batch(jnp.tile(x, (labels, 1)), jnp.repeat(jnp.arange(labels), size), data)
+        return prior.reshape(labels, size).T, each.reshape(labels, size).T
+
+    def outputs(x: Any, k: Any, data: Any) -> Any:
+        return jax.vmap(lambda x, k: evaluate(*unpack(x, k, data))[2:])(x, k)
+
+    return Compiled(
+        model,
+        int(ends[-1]),
+        labels,
+        {n: np.asarray(v.get_value()) for n, v in shared.items()},
+        tuple(v.name for v in named),
+        partial(_draw_prior, model, free),
+        jax.jit(densities),
+        jax.jit(batch),
+        jax.jit(outputs),
+        jax.jit(partial(_move, gradient), static_argnames=("most",)),
+    )
+
+
+def _draw_prior(model: pm.Model, free: list[Any], seed: int, size: int) -> np.ndarray:
+    """Unconstrained prior draws, (size, dimension)."""
+    unconstrained = [
+        rv if (t := model.rvs_to_transforms[rv]) is None else t.forward(rv, *rv.owner.inputs) for rv in free
+    ]
+    draws = pm.draw(unconstrained, draws=size, random_seed=seed)
+    return np.concatenate([np.asarray(d, float).reshape(size, -1) for d in draws], axis=1)
+
+
+def _move(
+    gradient: Callable[..., Any],
+    chains: Chains,
+    data: Any,
+    powers: Any,
+    metric: Metric,
+    leapfrogs: Any,
+    target: Any,
+    steps: Any,
+    *,
+    most: int,
+) -> tuple[Chains, Any, Any, Any]:
+    """Move every chain `steps` times at its own label; `most` steps are compiled for.
+
+    The target is, in logarithms, powers . (reference, prior, likelihood).
+
+    Returns
+    -------
+    tuple
+        Chains, states (most, chain, dimension) of which the first `steps` are set, mean acceptance, and
+        mean squared jump over twice the variance (1 for independent states, 0 for none).
+    """
+    mean, factor, tilt, shift = metric
+
+    def potential(y: Any, label: Any) -> tuple[Any, Any]:
+        value, slope = gradient(mean + y @ factor.T, label, data, powers[1:])
+        away = y @ tilt.T + shift
+        value = value - powers[0] * 0.5 * (away**2).sum(-1)
+        return value, slope @ factor - powers[0] * (away @ tilt)
+
+    def move(i: Any, state: tuple[Any, ...]) -> tuple[Any, ...]:
+        y, value, slope, step_size, key, states, total = state
+        key, k_momentum, k_jitter, k_accept = jax.random.split(key, 4)
+        momentum = jax.random.normal(k_momentum, y.shape)
+        # One trajectory in eight is short, to free a chain from a narrow place.
+        u = jax.random.uniform(k_jitter, (y.shape[0], 1))
+        eps = step_size * jnp.where(u < 0.125, 0.2, 0.6 + 0.7 * u)
+        energy = value - 0.5 * (momentum**2).sum(-1)
+
+        def leap(_: Any, state: Any) -> Any:
+            y, momentum, slope, _ = state
+            momentum = momentum + 0.5 * eps * slope
+            y = y + eps * momentum
+            value, slope = potential(y, chains.label)
+            return y, momentum + 0.5 * eps * slope, slope, value
+
+        end, momentum, slope_end, value_end = jax.lax.fori_loop(
+            0, leapfrogs, leap, (y, momentum, slope, value)
+        )
+        change = value_end - 0.5 * (momentum**2).sum(-1) - energy
+        chance = jnp.where(jnp.isnan(change), 0.0, jnp.exp(jnp.minimum(change, 0.0)))
+        accept = jax.random.uniform(k_accept, chance.shape) < chance
+        y_next = jnp.where(accept[:, None], end, y)
+        slope = jnp.where(accept[:, None], slope_end, slope)
+        value = jnp.where(accept, value_end, value)
+        step_size = step_size * jnp.exp(0.5 * (chance.mean() - target))
+        moved = ((y_next - y) ** 2).mean() / 2
+        total = total + jnp.stack([chance.mean(), moved]) / steps
+        return y_next, value, slope, step_size, key, states.at[i].set(y_next), total
+
+    y = jax.scipy.linalg.solve_triangular(factor, (chains.x - mean).T, lower=True).T
+    states = jnp.zeros((most, *y.shape))
+    start = (y, *potential(y, chains.label), chains.step_size, chains.key, states, jnp.zeros(2))
+    y, _, _, step_size, key, states, total = jax.lax.fori_loop(0, steps, move, start)
+    chains = Chains(mean + y @ factor.T, chains.label, step_size, key)
+    return chains, mean + states @ factor.T, total[0], total[1]
