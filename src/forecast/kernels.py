@@ -6,6 +6,7 @@ to select one, and differentiates them all.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
@@ -51,35 +52,45 @@ def _funcify_erfcx(op: Erfcx, **_: object) -> object:
     return erfcx
 
 
-_COSTLY = frozenset(
-    {"log", "exp", "log1p", "expm1", "erf", "erfc", "erf_inv", "custom_jvp_call", "dot_general", "scan", "while"}
-)
+_COSTLY = frozenset({"log", "exp", "log1p", "expm1", "erf", "erfc", "erf_inv", "div", "sqrt", "custom_jvp_call"})
+_STORED = frozenset({"dot_general", "scan", "while", "gather", "scatter-add", "reduce_sum"})
+RECOMPUTABLE = 6
+"""Most elementary operations that a value with several uses may cost and still be computed once per use."""
 
 
 def materialised(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Keep XLA from computing the same costly operation once per use.
+    """Keep XLA from computing the same costly value once per use.
 
     Its CPU backend fuses producers into every consumer, so a logarithm of one parameter would be
-    taken once per row; a barrier after each costly operation makes it a value.
+    taken once per row; a barrier makes a value with several uses and a price stand in memory.
     """
 
     def evaluate(jaxpr: Any, consts: Any, args: Any) -> list[Any]:
         known: dict[Any, Any] = dict(zip(jaxpr.constvars, consts, strict=True))
         known |= dict(zip(jaxpr.invars, args, strict=True))
+        uses: Counter[Any] = Counter(
+            v for eqn in jaxpr.eqns for v in eqn.invars if not isinstance(v, jex.Literal)
+        )
+        price: dict[Any, int] = {}
 
         def value(v: Any) -> Any:
             return v.val if isinstance(v, jex.Literal) else known[v]
 
         for eqn in jaxpr.eqns:
             inputs = [value(v) for v in eqn.invars]
-            inner = eqn.params.get("jaxpr") if eqn.primitive.name in ("pjit", "jit") else None
+            name = eqn.primitive.name
+            inner = eqn.params.get("jaxpr") if name in ("pjit", "jit") else None
             if inner is not None:
                 out = evaluate(inner.jaxpr, inner.consts, inputs)
+                cost = RECOMPUTABLE + 1
             else:
                 out = eqn.primitive.bind(*inputs, **eqn.primitive.get_bind_params(eqn.params))
                 out = out if eqn.primitive.multiple_results else [out]
-            if out and (inner is not None or eqn.primitive.name in _COSTLY):
-                out = jax.lax.optimization_barrier(list(out))
+                cost = sum(price.get(v, 0) for v in eqn.invars if not isinstance(v, jex.Literal))
+                cost = 0 if name in _STORED else cost + (RECOMPUTABLE + 1 if name in _COSTLY else 1)
+            if out and cost > RECOMPUTABLE and max(uses[v] for v in eqn.outvars) > 1:
+                out, cost = jax.lax.optimization_barrier(list(out)), 0
+            price |= dict.fromkeys(eqn.outvars, cost)
             known |= dict(zip(eqn.outvars, out, strict=True))
         return [value(v) for v in jaxpr.outvars]
 
