@@ -47,7 +47,7 @@ class Evaluator:
     def __call__(self, y: Observed, *values: Any, slopes: bool = False) -> Any:
         size = len(y.low)
         inputs = [pt.vector(name, shape=(size,)) for name in self.fields]
-        out = self.kind(*inputs).logp(y)
+        out = self.kind(*inputs).logp(y, y.at)
         wanted = [out, *(pytensor.grad(out.sum(), inputs) if slopes else [])]
         function = pytensor.function(inputs, wanted, mode="FAST_COMPILE")
         found = function(*(np.broadcast_to(np.asarray(v, float), size).copy() for v in values))

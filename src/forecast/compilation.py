@@ -1,4 +1,4 @@
-"""A PyMC model as compiled JAX functions: its densities, its outputs, and one Hamiltonian Monte Carlo move."""
+"""A PyMC model as compiled JAX functions: densities, outputs, and a move of Hamiltonian Monte Carlo."""
 
 from __future__ import annotations
 

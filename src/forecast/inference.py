@@ -14,7 +14,7 @@ at every temperature, and each of its values gets an evidence and draws.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import jax
@@ -229,7 +229,8 @@ def _relative(
     From the draws of every label, and from particles of all labels at pseudo-odds ``-start``.
     """
     K, islands, count, D = draws.shape
-    joint = sum(_densities(compiled, draws.reshape(-1, D), data)).reshape(K, islands, count, K)
+    prior, likelihood = _densities(compiled, draws.reshape(-1, D), data)
+    joint = (prior + likelihood).reshape(K, islands, count, K)
     own = np.where(np.eye(K) > 0, 0.0, -np.inf)
     found = []
     for i in range(islands):
@@ -254,7 +255,6 @@ def _pilot(run: _Run, inputs: Any, draw_prior: Callable[[int, int], np.ndarray])
     leg = _Leg(ends, lambda t: ((0.0, 1.0, t), inputs))
     cloud = _cloud(_spread(x, s.islands, K), leg)
     cloud = _temper(run, cloud, leg, PILOT_ESS, PILOT_SWEEPS, "looking for the posterior", steps=1)[0]
-    #print([(round(s.power,4),s.leapfrogs,round(s.acceptance,2),round(s.distance,2)) for s in run.stages])
     mean, factor = _moments(cloud.x)
     run.stages.clear()
     return Gaussian(mean, INFLATION * factor)
@@ -361,7 +361,11 @@ def advance(
     Fit
         Under `new`.  Its log evidence is that of `fit` plus the increment of each island.
     """
-    run, before, after = _Run(compiled, seed, settings, progress), _inputs(compiled, old), _inputs(compiled, new)
+    run, before, after = (
+        _Run(compiled, seed, settings, progress),
+        _inputs(compiled, old),
+        _inputs(compiled, new),
+    )
     s = settings
     K, islands, _, D = fit.draws.shape
     run.step_size = fit.step_size
@@ -370,10 +374,8 @@ def advance(
 
     def ends_at(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         which = np.repeat(label, x.shape[1])
-        first, last = (
-            sum(_density(compiled, x.reshape(-1, D), which, data)).reshape(*x.shape[:2], 1)
-            for data in (before, after)
-        )
+        pairs = (_density(compiled, x.reshape(-1, D), which, data) for data in (before, after))
+        first, last = ((prior + likelihood).reshape(*x.shape[:2], 1) for prior, likelihood in pairs)
         return first, last
 
     def at(t: float) -> tuple[tuple[float, float, float], Any]:

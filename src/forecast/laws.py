@@ -1,6 +1,7 @@
 """Distributions of observed values given a model's prediction, each with its density and its draw.
 
-Densities are PyTensor graphs, one entry per row; draws are NumPy.  An indicator returns a law, and
+Densities are PyTensor graphs, one entry per row, of the value `at` which each row is taken: `Observed.at`,
+or other values of rows that are no bounds or intervals.  Draws are NumPy.  An indicator returns a law, and
 the model room records its density.
 """
 
@@ -38,6 +39,11 @@ class Observed(NamedTuple):
         """Which rows are values rather than bounds or intervals."""
         return self.low == self.high
 
+    @property
+    def at(self) -> np.ndarray:
+        """The value, the bound, or the lower end of the interval."""
+        return np.where(np.isfinite(self.low), self.low, self.high)
+
 
 def _log_ex(x: Array, sd: Array, scale: Array) -> Array:
     """Log density of N(0, sd^2) + Exponential(mean scale) at x.
@@ -65,7 +71,8 @@ def _log_ex_cdf(x: Array, sd: Array, scale: Array) -> Array:
 
 def log_normal_cdf(x: Array) -> Array:
     """Log Phi(x), precise in both tails with one special function."""
-    half = 0.5 * pt.erfcx(abs(x) / _ROOT2)
+    # Not abs(x), whose slope of 0 at 0 would be wrong here.
+    half = 0.5 * pt.erfcx(pt.switch(x < 0, -x, x) / _ROOT2)
     return pt.switch(x < 0, pt.log(half) - 0.5 * x**2, pt.log1p(-half * pt.exp(-0.5 * x**2)))
 
 
@@ -89,9 +96,9 @@ class Shortfall(NamedTuple):
     sd: Array
     scale: Array
 
-    def logp(self, y: Observed) -> Array:
+    def logp(self, y: Observed, at: Array) -> Array:
         """Log density of each row, (row,)."""
-        return _log_ex(self.mu - y.low, self.sd, self.scale)
+        return _log_ex(self.mu - at, self.sd, self.scale)
 
     def draw(self, rng: np.random.Generator, y: Observed) -> np.ndarray:
         """One draw per row, (row,)."""
@@ -120,10 +127,10 @@ class SplitShortfall(NamedTuple):
         factor = 1.0 / (below + 0.5 * (1.0 + high) * low / high)
         return factor, factor * low / high, factor * below
 
-    def logp(self, y: Observed) -> Array:
+    def logp(self, y: Observed, at: Array) -> Array:
         """Log density, or log probability above the bound, of each row, (row,)."""
         factor, factor_above, _ = self._pieces()
-        x = self.mu - y.low
+        x = self.mu - at
         value, bound = np.flatnonzero(y.exact), np.flatnonzero(~y.exact)
         sd = pt.switch(x < 0, self.sd_low, self.sd_high)
         parts = []
@@ -159,16 +166,15 @@ class Reported(NamedTuple):
     sd: Array
     shape: Array
 
-    def logp(self, y: Observed) -> Array:
+    def logp(self, y: Observed, at: Array) -> Array:
         """Log density, or log probability of the bound or interval, of each row, (row,)."""
         inside = ~y.exact & np.isfinite(y.low) & np.isfinite(y.high)
         value, between = np.flatnonzero(y.exact), np.flatnonzero(inside)
         bound = np.flatnonzero(~y.exact & ~inside)
         sign = np.where(np.isinf(y.high), -1.0, 1.0)[bound]
-        at = np.where(np.isfinite(y.low), y.low, y.high)
         z = (at - self.mu) / self.sd
         # An interval is read in the lower tail, where a difference of probabilities is precise.
-        far = (np.where(inside, y.high, at) - self.mu) / self.sd
+        far = (pt.switch(inside, np.where(inside, y.high, 0.0), at) - self.mu) / self.sd
         flip = pt.switch(z + far > 0, -1.0, 1.0)[between]
         ends = [flip * z[between], flip * far[between]]
         asked = [self.shape[value] * z[value], sign * z[bound], pt.maximum(*ends), pt.minimum(*ends)]
@@ -192,11 +198,11 @@ class Counted(NamedTuple):
 
     probit: Array
 
-    def logp(self, y: Observed) -> Array:
+    def logp(self, y: Observed, at: Array) -> Array:
         """Log probability of each row, (row,)."""
-        choose = special.gammaln(y.n + 1) - special.gammaln(y.low + 1) - special.gammaln(y.n - y.low + 1)
+        choose = special.gammaln(y.n + 1) - pt.gammaln(at + 1) - pt.gammaln(y.n - at + 1)
         yes, no = (log_normal_cdf(sign * self.probit) for sign in (1.0, -1.0))
-        return choose + y.low * yes + (y.n - y.low) * no
+        return choose + at * yes + (y.n - at) * no
 
     def draw(self, rng: np.random.Generator, y: Observed) -> np.ndarray:
         """One draw per row, (row,)."""

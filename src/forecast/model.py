@@ -136,8 +136,14 @@ def laws(
     return result
 
 
-def log_likelihood(pairs: Sequence[tuple[Law, Observed]]) -> Array:
-    """Log likelihood of each row, (row,); laws of one kind are evaluated together for speed."""
+def values_of(pairs: Sequence[tuple[Law, Observed]]) -> np.ndarray:
+    """Observed value of each row on the scale of its law, (row,), as the model's data ``value``."""
+    return np.concatenate([seen.at for _, seen in pairs])
+
+
+def log_likelihood(pairs: Sequence[tuple[Law, Observed]], value: Array) -> Array:
+    """Log likelihood of each row at `value`, (row,); laws of one kind are evaluated together for speed."""
+    ends = np.cumsum([len(seen.low) for _, seen in pairs])
     kinds: dict[type, list[int]] = {}
     for i, (law, _) in enumerate(pairs):
         kinds.setdefault(type(law), []).append(i)
@@ -147,7 +153,9 @@ def log_likelihood(pairs: Sequence[tuple[Law, Observed]]) -> Array:
         seen = Observed(*(np.concatenate(x) for x in zip(*(y for _, y in chosen), strict=True)))
         law = kind(*(pt.concatenate(x) for x in zip(*(law for law, _ in chosen), strict=True)))
         sizes = [len(y.low) for _, y in chosen]
-        split = pt.split(law.logp(seen), sizes, n_splits=len(sizes)) if len(sizes) > 1 else [law.logp(seen)]
+        at = pt.concatenate([value[ends[i] - size : ends[i]] for i, size in zip(members, sizes, strict=True)])
+        logp = law.logp(seen, at)
+        split = pt.split(logp, sizes, n_splits=len(sizes)) if len(sizes) > 1 else [logp]
         for i, part in zip(members, split, strict=True):
             parts[i] = part
     return pt.concatenate(parts)
@@ -285,7 +293,8 @@ def build(
     pm.Model
         Free variables ``z`` (scored,), standard-normal scores of most parameters; ``published``
         (knot,), published capability in nats; ``place`` (benchmark,), in nats; and ``dynamic`` if there
-        are several.  Data ``hyper_FAMILY`` and ``weight`` (row,), 0 for a row that is not counted.
+        are several.  Data ``hyper_FAMILY``, ``weight`` (row,), 0 for a row that is not counted, and
+        ``value`` (row,), what was observed on the scale of its law.
         Deterministics ``theta`` (parameter,) and ``row_log_likelihood`` (row,).
     """
     grid = fit_grid(rows)
@@ -329,7 +338,8 @@ def build(
         ):
             theta |= {n: values[i] for i, n in enumerate(names_of)}
         pm.Deterministic("theta", pt.stack([theta[n] for n in declared]), dims="parameter")
-        rows_logp = log_likelihood(laws(rows, path, theta | _absolute(places, place), published - capability))
+        pairs = laws(rows, path, theta | _absolute(places, place), published - capability)
+        rows_logp = log_likelihood(pairs, pm.Data("value", values_of(pairs), dims="row"))
         pm.Deterministic("row_log_likelihood", rows_logp, dims="row")
         pm.Potential("evidence", (weight * pt.switch(weight > 0, rows_logp, 0.0)).sum())
     return model

@@ -1,0 +1,91 @@
+"""The engine against NUTS (nutpie) and bridge sampling, on each real dynamic and the shipped data."""
+
+from __future__ import annotations
+
+import arviz as az
+import numpy as np
+import pytest
+from tests.conftest import DATA
+
+from forecast import batch, evidence, inference, model
+from forecast.bridge import bridge
+from forecast.compilation import compile_model
+from forecast.dynamics import DYNAMICS
+
+PRIORS = DATA.parent / "priors"
+
+
+@pytest.fixture(scope="module")
+def engine():
+    """The joint fit of the neutral worldview: compiled model, inputs of the model, and the fit."""
+    inputs = batch.load_inputs(DATA, PRIORS, "2026-06-30")
+    declared = batch.declared_parameters(inputs, inputs.worldviews["neutral"])
+    rows, names = inputs.selection.rows, list(DYNAMICS)
+    compiled = compile_model(model.build(names, rows, declared, [1 / len(names)] * len(names)))
+    data = model.data_values(declared)
+    fit = inference.sample(
+        compiled,
+        1,
+        inference.Settings(final_sweeps=8),
+        data,
+        draw_prior=lambda s, n: model.prior_draws(names, declared, rows, s, n)[0],
+    )
+    return compiled, declared, rows, data, fit
+
+
+def nuts(name, declared, rows):
+    """Draws of one dynamic, (chain, draw, dimension) and by parameter, and its log evidence."""
+    import nutpie
+
+    own = {n: p for n, p in declared.items() if n.split(".")[0] not in DYNAMICS or n.startswith(f"{name}.")}
+    built = model.build([name], rows, own, [1.0])
+    trace = nutpie.sample(
+        nutpie.compile_pymc_model(built),
+        draws=1000,
+        tune=500,
+        chains=4,
+        cores=2,
+        seed=1,
+        progress_bar=False,
+        adaptation="low_rank",
+    )
+    posterior = trace["posterior"].to_dataset()
+    flat = np.concatenate([posterior[rv.name].values for rv in built.free_RVs], axis=-1)
+    compiled = compile_model(built)
+
+    def log_target(x):
+        prior, likelihood = inference._density(compiled, x, np.zeros(len(x), int), compiled.data)
+        return prior + likelihood
+
+    return posterior["theta"], bridge(flat, log_target, np.random.default_rng(1))
+
+
+def moments(theta):
+    """Mean and sd of every parameter, each with its Monte Carlo error, over chains of any length."""
+    dataset = theta.to_dataset(dim="parameter") if theta.name is None else theta.to_dataset(name="x")
+    result = {}
+    for method, statistic in (("mean", "mean"), ("sd", "std")):
+        error = az.mcse(dataset, method=method)["x"].values
+        result[method] = getattr(theta, statistic)(("chain", "draw")).values, error
+    return result
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", DYNAMICS)
+def test_posterior_and_evidence_agree_with_nuts(name, engine):
+    compiled, declared, rows, data, fit = engine
+    k = list(DYNAMICS).index(name)
+    reference, (log_evidence, error) = nuts(name, declared, rows)
+    ours = inference.describe(compiled, fit, k, data)["theta"].sel(parameter=reference["parameter"].values)
+    for method, (mine, e1) in moments(ours).items():
+        theirs, e2 = moments(reference)[method]
+        away = np.abs(mine - theirs) / np.hypot(e1, e2)
+        worst = reference["parameter"].values[away.argmax()]
+        print(f"{name}: largest difference of a posterior {method} {away.max():.1f} errors, of {worst}")
+        assert away.max() < 4, worst
+    sequential = evidence.mean_evidence(fit.log_evidence)[0][k]
+    print(
+        f"{name}: log evidence {sequential:.2f}, one-shot {fit.check[k, 0]:.2f}; from NUTS "
+        f"{log_evidence:.2f} +- {error:.2f}"
+    )
+    assert abs(sequential - log_evidence) < 0.2
