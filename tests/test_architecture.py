@@ -12,6 +12,7 @@ FLOORS = (
     ("schema", "bridge", "inference", "evidence", "priors", "vintages", "runs", "laws"),
     ("dynamics", "indicators", "selection", "prediction"),
     ("model", "reports", "worldviews"),
+    ("export", "submission", "hub", "comparison"),
     ("batch",),
     ("cli",),
 )
