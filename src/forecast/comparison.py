@@ -95,10 +95,7 @@ def _dated(
     errors = {name: d["posterior_se"] for name, d in dynamics.items()}
     for date, p in milestone["by"].items():
         # Errors of weights cancel in their sum, so only distances from the mixture count.
-        of_weights = [
-            (each[date] - p) * dynamics[name]["posterior_se"]
-            for name, each in milestone["by_dynamic"].items()
-        ]
+        of_weights = [(each[date] - p) * errors[name] for name, each in milestone["by_dynamic"].items()]
         found[date] = (p, float(np.hypot(milestone["by_se"][date], np.linalg.norm(of_weights))))
     return found
 
