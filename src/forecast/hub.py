@@ -215,11 +215,18 @@ def _about(target: str, name: str, unit: str, kind: str, description: str, **ext
         "target_keys": {"target": target},
         "description": " ".join(description.split()),
         "target_type": kind,
-        "is_step_ahead": kind == "continuous" and "milestone" not in target,
+        "is_step_ahead": kind == "continuous" and not target.startswith("milestone."),
     }
     if about["is_step_ahead"]:
         about["time_unit"] = "day"
     return about | ({"additional_metadata": extra} if extra else {})
+
+
+def _path_about(quantity: str) -> dict[str, Any]:
+    meaning = prediction.QUANTITIES[quantity].meaning
+    unit = next((u for word, u in (("nats", "nats"), ("multiplier", "times")) if word in meaning), "share")
+    name = meaning[:1].upper() + meaning[1:]
+    return _about(f"path.{quantity}", name, unit, "continuous", meaning)
 
 
 def _quantiles(required: bool, **limits: float) -> dict[str, Any]:
@@ -245,6 +252,7 @@ def _round(
     """One round: everything asked of a model that knew what was known on a day."""
     origin = _values([str(day)])
     never = max(run.never for run in runs)
+    end = export.grid_date(max(run.times[-1] for run in runs))
     last = min(int(run.times[-1]) for run in runs)
     dates = [[d for d in map(export.grid_date, run.times) if d > day] for run in runs]
 
@@ -277,7 +285,7 @@ def _round(
             "continuous",
             milestones[name].resolution if name in milestones else name,
             never=never,
-            never_means=f"not by {export.grid_date(never - 0.25)}, where the paths end",
+            never_means=f"not by {end}, where the paths end",
         )
         for name in _union(run.milestones for run in runs)
     ]
@@ -303,12 +311,7 @@ def _round(
     quantities = _common([list(run.bands()["quantity"].values.astype(str)) for run in runs])
     names = [*(quantities["required"] or []), *(quantities["optional"] or [])]
     paths = {k: [f"path.{q}" for q in v] if v else None for k, v in quantities.items()}
-    told = [
-        _about(f"path.{q}", meaning[:1].upper() + meaning[1:], unit, "continuous", meaning)
-        for q in names
-        for meaning, _, unit in [prediction.QUANTITIES[q].meaning.partition(", ")]
-        for unit in [unit if unit.startswith("nats") else "times" if "multiplier" in meaning else "share"]
-    ]
+    told = [_path_about(q) for q in names]
     groups.append(
         {
             "task_ids": ids(paths, dates),
