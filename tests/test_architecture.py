@@ -23,6 +23,7 @@ FLOORS = (
     ),
     ("dynamics", "indicators", "selection", "prediction"),
     ("model", "reports", "worldviews"),
+    ("export", "submission", "hub", "comparison"),
     ("batch",),
     ("cli",),
 )

@@ -449,3 +449,73 @@ def test_a_real_update(tmp_path):
     assert sum(d["posterior"] for d in one["dynamics"].values()) == pytest.approx(1)
     again = subprocess.run([SCRIPT, *words], capture_output=True, text=True, cwd=ROOT, check=False)
     assert again.stdout == done.stdout
+
+
+# Export and comparison --------------------------------------------------------------------------------
+
+
+def stored(store: Path, key: str, failures: dict[str, list[str]] | None = None, **fields) -> Path:
+    """A made-up run on disk, with paths."""
+    tree, manifest = made_run(failures)
+    time = np.arange(2023.0, 2041.5)
+    levels = len(prediction.QUANTILES)
+    bands = np.tile(np.linspace(0.2, 0.8, levels)[:, None], (len(prediction.BANDS), 1, len(time)))
+    for name in NAMES:
+        tree[f"{name}/predictions"] = xr.DataTree(
+            tree[f"{name}/predictions"]
+            .to_dataset()
+            .assign(bands=(("quantity", "quantile", "time"), bands))
+            .assign_coords(quantity=list(prediction.BANDS), quantile=list(prediction.QUANTILES), time=time)
+        )
+    return runs.save(store, "2026-06-30", "neutral", key, tree, manifest | {"seed": 1} | fields)
+
+
+@pytest.mark.parametrize("to", ["hubverse", "netcdf", "parquet", "csv"])
+def test_a_stored_run_is_exported(forecast, tmp_path, to):
+    stored(tmp_path / "runs", "a")
+    words = ("export", "--store", tmp_path / "runs", "--format", to, "-o", tmp_path / "out")
+    code, out, err = forecast(*words)
+    assert code == 0 and "1 runs" in out and not err
+    expected = {
+        "hubverse": "hub-config/tasks.json",
+        "netcdf": "2026-06-30-neutral.nc",
+        "parquet": "forecasts.parquet",
+        "csv": "weights.csv",
+    }
+    assert (tmp_path / "out" / expected[to]).is_file()
+    assert {p.name for p in tmp_path.iterdir()} == {"out", "runs"}
+
+
+def test_a_failed_run_is_not_exported_and_what_was_published_stays(forecast, tmp_path):
+    words = ("export", "--store", tmp_path / "runs", "--format", "csv", "-o", tmp_path / "out")
+    stored(tmp_path / "runs", "a", created="2026-07-01T00:00:00+00:00")
+    assert forecast(*words)[0] == 0
+    before = content(tmp_path / "out")
+    stored(tmp_path / "runs", "b", {"amdahl": ["effective sample size 12"]})
+    code, out, err = forecast(*words)
+    assert code == 1 and not out and content(tmp_path / "out") == before
+    assert err.splitlines()[0] == "neutral as of 2026-06-30: failed its gate, left out"
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (("--worldview", "neutrl"), "did you mean 'neutral'"),
+        (("--as-of", "2020-01-01"), "no stored run"),
+        (("--team", "a-b"), "cannot name a team"),
+    ],
+)
+def test_a_bad_export_is_refused(refused, tmp_path, words, says):
+    stored(tmp_path / "runs", "a")
+    assert says in refused("export", "--store", tmp_path / "runs", "-o", tmp_path / "out", *words)
+    assert not (tmp_path / "out").exists()
+
+
+def test_two_runs_are_compared(forecast, refused, tmp_path):
+    a, b = stored(tmp_path, "a"), stored(tmp_path, "b", code="other")
+    code, out, _ = forecast("diff", a, b, "--format", "json")
+    found = json.loads(out)
+    assert code == 0 and found["code"] == {"a": None, "b": "other"} and list(found["weights"]) == NAMES
+    code, out, _ = forecast("diff", a, b)
+    assert code == 0 and "beyond noise" in out
+    assert "damaged" in refused("diff", a, tmp_path / "none")

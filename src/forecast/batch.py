@@ -199,8 +199,15 @@ def _fit(
         "settings": asdict(sizes),
         "priors": {n: str(p.prior) for n, p in declared.items()},
         "code": runs.code_version(),
+        "observations": observations(rows),
     }
     return tree, manifest
+
+
+def observations(rows: pd.DataFrame) -> list[list[Any]]:
+    """Rows of a likelihood as a manifest lists them: indicator, entity, observed, published, value."""
+    days = (rows[name].dt.strftime("%Y-%m-%d") for name in ("observed_at", "published_at"))
+    return [list(row) for row in zip(rows["indicator_id"], rows["entity"], *days, rows["value"], strict=True)]
 
 
 def judge(fit: inference.Fit, draws: dict[str, xr.Dataset]) -> tuple[dict[str, list[str]], dict[str, float]]:

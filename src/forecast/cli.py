@@ -39,6 +39,15 @@ class Format(StrEnum):
     json = "json"
 
 
+class ExportFormat(StrEnum):
+    """What `forecast export` writes."""
+
+    hubverse = "hubverse"
+    netcdf = "netcdf"
+    parquet = "parquet"
+    csv = "csv"
+
+
 class Listing(StrEnum):
     """What `forecast list` lists."""
 
@@ -144,6 +153,81 @@ def _show(chosen: list[tuple[Path, Any]], milestones: dict[str, Any], output: Fo
     else:
         _print(reports.tables(records, {n: m.title for n, m in milestones.items()}))
     return any(d["gate"] == "fail" for r in records for d in r["dynamics"].values())
+
+
+@app.command()
+def export(
+    to: Annotated[Path, typer.Option("--output", "-o", help="Folder to write; an older export is replaced.")],
+    what: Annotated[
+        ExportFormat, typer.Option("--format", help="A hub, or plain files.")
+    ] = ExportFormat.hubverse,
+    worldview: Annotated[
+        list[str] | None, typer.Option(help="Worldview to export; repeat for several. Default all.")
+    ] = None,
+    as_of: Annotated[
+        str | None, typer.Option("--as-of", help="Date of the runs, YYYY-MM-DD; default every stored one.")
+    ] = None,
+    samples: Annotated[int, typer.Option(help="Joint draws of milestone dates to add.", min=0)] = 0,
+    team: Annotated[str, typer.Option(help="First part of the models' names in a hub.")] = "forecast",
+    store: StoreOption = Path("runs"),
+    data: DataOption = None,
+    priors: PriorsOption = None,
+) -> None:
+    """Write the newest stored run of each worldview and date as a hubverse hub or as plain files."""
+    from forecast import batch, hub, prediction, runs, vintages
+    from forecast import export as exporting
+    from forecast.worldviews import load_worldviews
+
+    known = load_worldviews(priors or _home("priors"))
+    chosen = [w.name for w in batch.pick_worldviews(known, worldview or [])]
+    folders, notes = exporting.choose(store, chosen, as_of)
+    for note in notes:
+        print(note, file=sys.stderr)
+    if not folders:
+        print(f"{to}: nothing left to export, left as it was", file=sys.stderr)
+        raise typer.Exit(1)
+    loaded = [runs.load(folder) for folder in folders]
+    found = [exporting.Run(tree, m, known[m["worldview"]].odds) for tree, m in loaded]
+    folder = data or _home("data")
+
+    def fill(place: Path) -> None:
+        if what is ExportFormat.hubverse:
+            titles = prediction.load_milestones(folder / "milestones.toml")
+            hub.write(place, found, vintages.load_archive(folder), titles, team, samples)
+        else:
+            ending = "nc" if what is ExportFormat.netcdf else what.value
+            exporting.write_plain(found, ending, samples, place)
+
+    exporting.publish(to, fill, found)
+    print(f"{to}: {len(found)} runs")
+
+
+@app.command()
+def diff(
+    run_a: Path,
+    run_b: Path,
+    output: FormatOption = Format.table,
+    data: DataOption = None,
+    priors: PriorsOption = None,
+) -> None:
+    """Compare two stored runs, given by their folders: weights, milestones, evidence, data, priors, code."""
+    from forecast import comparison, prediction, reports, runs
+    from forecast.worldviews import load_worldviews
+
+    known = load_worldviews(priors or _home("priors"))
+    sides = []
+    for folder in (run_a, run_b):
+        tree, manifest = runs.load(folder)
+        name = manifest["worldview"]
+        if name not in known:
+            raise InputError(f"{folder}: its worldview '{name}' is no longer in priors/; restore the file")
+        sides.append((reports.record(tree, manifest, name, known[name].odds), manifest))
+    found = comparison.compare(sides[0], sides[1])
+    if output is Format.json:
+        print(json.dumps(found, indent=1, allow_nan=False))
+    else:
+        titles = prediction.load_milestones((data or _home("data")) / "milestones.toml")
+        _print(comparison.tables(found, {n: m.title for n, m in titles.items()}))
 
 
 class _progress:
