@@ -254,7 +254,6 @@ def _pilot(run: _Run, inputs: Any, draw_prior: Callable[[int, int], np.ndarray])
     leg = _Leg(ends, lambda t: ((0.0, 1.0, t), inputs))
     cloud = _cloud(_spread(x, s.islands, K), leg)
     cloud = _temper(run, cloud, leg, PILOT_ESS, PILOT_SWEEPS, "looking for the posterior", steps=1)[0]
-    #print([(round(s.power,4),s.leapfrogs,round(s.acceptance,2),round(s.distance,2)) for s in run.stages])
     mean, factor = _moments(cloud.x)
     run.stages.clear()
     return Gaussian(mean, INFLATION * factor)
@@ -391,7 +390,9 @@ def advance(
         weight = (new_power - power) * (cloud.end - cloud.start)[..., 0]
         log_z += logsumexp(weight, axis=1) - np.log(weight.shape[1])
         power = new_power
-        metric = _metric(leg, _moments(cloud.x, weight))
+        # Labels differ in their increments, and none may set the coordinates alone.
+        even = weight - logsumexp(weight, axis=1, keepdims=True)
+        metric = _metric(leg, _moments(cloud.x, even))
         chosen = np.stack([_systematic(run.rng, w, per_label) for w in weight])
         origin = np.take_along_axis(cloud.x, chosen[..., None], axis=1)
         if power < 1.0:
