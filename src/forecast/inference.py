@@ -360,7 +360,11 @@ def advance(
     Fit
         Under `new`.  Its log evidence is that of `fit` plus the increment of each island.
     """
-    run, before, after = _Run(compiled, seed, settings, progress), _inputs(compiled, old), _inputs(compiled, new)
+    run, before, after = (
+        _Run(compiled, seed, settings, progress),
+        _inputs(compiled, old),
+        _inputs(compiled, new),
+    )
     s = settings
     K, islands, _, D = fit.draws.shape
     run.step_size = fit.step_size

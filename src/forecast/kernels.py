@@ -52,7 +52,9 @@ def _funcify_erfcx(op: Erfcx, **_: object) -> object:
     return erfcx
 
 
-_COSTLY = frozenset({"log", "exp", "log1p", "expm1", "erf", "erfc", "erf_inv", "div", "sqrt", "custom_jvp_call"})
+_COSTLY = frozenset(
+    {"log", "exp", "log1p", "expm1", "erf", "erfc", "erf_inv", "div", "sqrt", "custom_jvp_call"}
+)
 _STORED = frozenset({"dot_general", "scan", "while", "gather", "scatter-add", "reduce_sum"})
 RECOMPUTABLE = 6
 """Most elementary operations that a value with several uses may cost and still be computed once per use."""
