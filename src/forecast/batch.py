@@ -107,6 +107,8 @@ def update(
 
     The model is compiled once for all worldviews whose priors have the same families.
     """
+    if inputs.selection.rows.empty:
+        raise InputError(f"as_of: no row that counts was published by {inputs.as_of}; take a later day")
     settings = settings or inference.Settings()
     compiled: dict[tuple[str, ...], Compiled] = {}
     folders = []

@@ -122,9 +122,16 @@ def make_window(inputs: batch.Inputs, days: Sequence[pd.Timestamp]) -> Window:
         Whose archive is looked at.
     days
         From `dates`.
+
+    Raises
+    ------
+    InputError
+        No row counts on any of the days.
     """
     dated = tuple(batch.at_date(inputs, day) for day in days)
     every = pd.concat([one.selection.rows for one in dated], ignore_index=True)
+    if every.empty:
+        raise InputError(f"--to: no row that counts was published by {dated[-1].as_of}; take a later day")
     content = [c for c in every.columns if c not in vintages.PROVENANCE]
     identity = every.groupby(content, dropna=False, sort=False).ngroup()
     rows = selection.in_order(every.assign(identity=identity)[~identity.duplicated()])
@@ -132,6 +139,12 @@ def make_window(inputs: batch.Inputs, days: Sequence[pd.Timestamp]) -> Window:
     ends = np.cumsum([len(one.selection.rows) for one in dated])[:-1]
     places = tuple(place[ids].to_numpy() for ids in np.split(identity.to_numpy(), ends))
     return Window(dated, rows.drop(columns="identity"), places)
+
+
+def late_lines(worldview: Worldview, as_of: str) -> list[str]:
+    """Assumptions of a worldview that rest on information newer than a day."""
+    day = datetime.date.fromisoformat(as_of)
+    return [name for name, line in worldview.lines.items() if line.informed > day]
 
 
 # Fits ---------------------------------------------------------------------------------------------------
