@@ -96,7 +96,9 @@ def plain(name, rows, every, draws):
 
     def log_target(x):
         blocks = np.array_split(x, max(1, len(x) // 1000))
-        return np.concatenate([sum(map(np.asarray, compiled.densities(b, compiled.data)))[:, 0] for b in blocks])
+        return np.concatenate(
+            [sum(map(np.asarray, compiled.densities(b, compiled.data)))[:, 0] for b in blocks]
+        )
 
     began = time.perf_counter()
     value, error = bridge(stacked, log_target, np.random.default_rng(1))

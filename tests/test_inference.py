@@ -10,8 +10,8 @@ import pytensor.tensor as pt
 import pytest
 from scipy import stats
 
-from forecast.evidence import mean_evidence
 from forecast.compilation import compile_model
+from forecast.evidence import mean_evidence
 from forecast.inference import Settings, describe, sample
 
 SETTINGS = Settings(islands=8, chains=256, steps=4, final_sweeps=3)

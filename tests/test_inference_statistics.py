@@ -12,8 +12,8 @@ import pytest
 from scipy import integrate, special, stats
 
 from forecast.bridge import bridge
-from forecast.evidence import bayes_factors, mean_evidence, weights
 from forecast.compilation import Compiled, compile_model
+from forecast.evidence import bayes_factors, mean_evidence, weights
 from forecast.inference import Fit, Settings, describe, sample
 
 FINE = Settings(islands=8, chains=256, ess=0.7, final_sweeps=2)

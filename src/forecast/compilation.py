@@ -1,4 +1,4 @@
-"""A PyMC model as compiled JAX functions: its densities, its outputs, and one Hamiltonian Monte Carlo move."""
+"""A PyMC model as compiled JAX functions: its densities, outputs, and one Hamiltonian Monte Carlo move."""
 
 from __future__ import annotations
 

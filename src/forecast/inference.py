@@ -229,7 +229,7 @@ def _relative(
     From the draws of every label, and from particles of all labels at pseudo-odds ``-start``.
     """
     K, islands, count, D = draws.shape
-    joint = sum(_densities(compiled, draws.reshape(-1, D), data)).reshape(K, islands, count, K)
+    joint = np.add(*_densities(compiled, draws.reshape(-1, D), data)).reshape(K, islands, count, K)
     own = np.where(np.eye(K) > 0, 0.0, -np.inf)
     found = []
     for i in range(islands):
@@ -374,7 +374,7 @@ def advance(
     def ends_at(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         which = np.repeat(label, x.shape[1])
         first, last = (
-            sum(_density(compiled, x.reshape(-1, D), which, data)).reshape(*x.shape[:2], 1)
+            np.add(*_density(compiled, x.reshape(-1, D), which, data)).reshape(*x.shape[:2], 1)
             for data in (before, after)
         )
         return first, last
