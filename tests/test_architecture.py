@@ -9,22 +9,13 @@ ROOT = Path(__file__).parents[1]
 SOURCES = {p.stem: p for p in sorted((ROOT / "src" / "forecast").glob("*.py")) if p.stem != "__init__"}
 
 FLOORS = (
-    (
-        "schema",
-        "kernels",
-        "compilation",
-        "bridge",
-        "inference",
-        "evidence",
-        "priors",
-        "vintages",
-        "runs",
-        "laws",
-    ),
+    ("schema", "kernels", "compilation", "bridge", "inference", "evidence"),
+    ("priors", "vintages", "runs", "laws"),
     ("dynamics", "indicators", "selection", "prediction"),
-    ("model", "reports", "worldviews"),
+    ("model", "reports", "figures", "worldviews"),
     ("export", "submission", "hub", "comparison"),
     ("batch",),
+    ("history",),
     ("cli",),
 )
 """Rooms from the ground up; a room may import what stands before it, on its floor or below."""
@@ -38,7 +29,7 @@ LONGER = {
     "vintages": "one archive: what is read, checked, dated and appended share a table of columns",
 }
 """Rooms that may be longer, and why."""
-TESTED_WITH = {"bridge": "inference"}
+TESTED_WITH = {"bridge": "inference", "kernels": "compilation"}
 """Rooms tested through another that uses them."""
 
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import arviz as az
 import numpy as np
@@ -83,10 +84,15 @@ def pick_worldviews(
     return [known[n] for n in (names or known)]
 
 
-def declared_parameters(inputs: Inputs, worldview: Worldview) -> dict[str, Parameter]:
-    """Parameters of the joint model under a worldview, in the model's order."""
-    every = model.parameters(list(DYNAMICS), inputs.selection.rows)
-    return model.ordered(model.with_priors(every, worldview.priors))
+def at_date(inputs: Inputs, date: pd.Timestamp | str) -> Inputs:
+    """The same inputs with what was known on another day."""
+    snapshot = vintages.as_of(inputs.archive, date)
+    return replace(inputs, snapshot=snapshot, selection=select(inputs.archive, snapshot))
+
+
+def declared_parameters(rows: pd.DataFrame, worldview: Worldview) -> dict[str, Parameter]:
+    """Parameters of the joint model of these rows under a worldview, in the model's order."""
+    return model.ordered(model.with_priors(model.parameters(list(DYNAMICS), rows), worldview.priors))
 
 
 def update(
@@ -101,44 +107,52 @@ def update(
 
     The model is compiled once for all worldviews whose priors have the same families.
     """
+    if inputs.selection.rows.empty:
+        raise InputError(f"as_of: no row that counts was published by {inputs.as_of}; take a later day")
     settings = settings or inference.Settings()
     compiled: dict[tuple[str, ...], Compiled] = {}
     folders = []
     for worldview in worldviews:
-        declared = declared_parameters(inputs, worldview)
-        key = _key(inputs, declared, settings, seed)
+        declared = declared_parameters(inputs.selection.rows, worldview)
+        key = runs.run_key(key_content(inputs, declared, settings, seed))
         found = runs.find(store, inputs.as_of, worldview.name, key)
         if found is None:
-            shape = tuple(f"{n} {p.prior.family}" for n, p in declared.items())
-            if shape not in compiled:
-                if progress:
-                    progress(worldview.name, "compiling", 0.0)
-                equal = [1 / len(DYNAMICS)] * len(DYNAMICS)
-                compiled[shape] = compile_model(
-                    model.build(list(DYNAMICS), inputs.selection.rows, declared, equal)
-                )
-            tree, manifest = _fit(inputs, worldview, declared, compiled[shape], settings, seed, progress)
+            if progress:
+                progress(worldview.name, "compiling", 0.0)
+            program = compile_once(compiled, inputs.selection.rows, declared)
+            tree, manifest = _fit(inputs, worldview, declared, program, settings, seed, progress)
             manifest["key"] = key
             found = runs.save(store, inputs.as_of, worldview.name, key, tree, manifest)
         folders.append(found)
     return folders
 
 
-def _key(inputs: Inputs, declared: dict[str, Parameter], settings: inference.Settings, seed: int) -> str:
-    """Key of a run: what could change its numbers, and nothing else (odds do not)."""
-    return runs.run_key(
-        {
-            "as_of": inputs.as_of,
-            "data": vintages.data_hash(inputs.snapshot),
-            "models": vintages.data_hash(inputs.archive.models),
-            "priors": {n: [p.prior.family, p.prior.a, p.prior.b] for n, p in declared.items()},
-            "milestones": repr(inputs.milestones),
-            "dynamics": list(DYNAMICS),
-            "settings": asdict(settings),
-            "seed": seed,
-            "code": runs.code_version(),
-        }
-    )
+def compile_once(
+    compiled: dict[tuple[str, ...], Compiled], rows: pd.DataFrame, declared: dict[str, Parameter]
+) -> Compiled:
+    """The joint model of `rows`, compiled unless `compiled` has one of the same families of priors."""
+    shape = tuple(f"{n} {p.prior.family}" for n, p in declared.items())
+    if shape not in compiled:
+        equal = [1 / len(DYNAMICS)] * len(DYNAMICS)
+        compiled[shape] = compile_model(model.build(list(DYNAMICS), rows, declared, equal))
+    return compiled[shape]
+
+
+def key_content(
+    inputs: Inputs, declared: dict[str, Parameter], settings: inference.Settings, seed: int
+) -> dict[str, Any]:
+    """What could change the numbers of a run, and nothing else (odds do not)."""
+    return {
+        "as_of": inputs.as_of,
+        "data": vintages.data_hash(inputs.snapshot),
+        "models": vintages.data_hash(inputs.archive.models),
+        "priors": {n: [p.prior.family, p.prior.a, p.prior.b] for n, p in declared.items()},
+        "milestones": repr(inputs.milestones),
+        "dynamics": list(DYNAMICS),
+        "settings": asdict(settings),
+        "seed": seed,
+        "code": runs.code_version(),
+    }
 
 
 def _fit(
@@ -150,56 +164,122 @@ def _fit(
     seed: int,
     progress: Progress | None,
 ) -> tuple[xr.DataTree, dict[str, Any]]:
-    """Fit, judge, and try again with twice the particles if the gate fails."""
+    """Fit as `sample_until_sound` does, and predict."""
     began = time.monotonic()
-    names, rows = list(DYNAMICS), inputs.selection.rows
-    data: dict[str, np.ndarray] = model.data_values(declared)
+    tell = None if progress is None else partial(progress, worldview.name)
+    rows, data = inputs.selection.rows, model.data_values(declared)
+    judged = sample_until_sound(compiled, declared, rows, data, settings, seed, tell)
+    tree, manifest = package(inputs, declared, judged, seed)
+    return tree, manifest | {"seconds": round(time.monotonic() - began, 2)}
+
+
+class Judged(NamedTuple):
+    """A fit, what its draws mean, and what the gate says of it."""
+
+    fit: inference.Fit
+    draws: dict[str, xr.Dataset]
+    """From `inference.describe`, by dynamic."""
+    failures: dict[str, list[str]]
+    min_ess: dict[str, float]
+    settings: inference.Settings
+    attempts: int
+
+    @property
+    def failed(self) -> bool:
+        """Whether any dynamic missed a limit."""
+        return any(self.failures.values())
+
+
+def examine(
+    compiled: Compiled, fit: inference.Fit, data: inference.Data, settings: inference.Settings, attempts: int
+) -> Judged:
+    """Put a fit before the gate."""
+    draws = {name: inference.describe(compiled, fit, k, data) for k, name in enumerate(DYNAMICS)}
+    return Judged(fit, draws, *judge(fit, draws), settings, attempts)
+
+
+def sample_until_sound(
+    compiled: Compiled,
+    declared: dict[str, Parameter],
+    rows: pd.DataFrame,
+    data: inference.Data,
+    settings: inference.Settings,
+    seed: int,
+    tell: inference.Progress | None,
+) -> Judged:
+    """Fit, judge, and try again with twice the particles if the gate fails.
+
+    Parameters
+    ----------
+    rows
+        Those the model is compiled for.
+    data
+        Hyper-parameters, and row weights if not all rows count.
+    """
+    names = list(DYNAMICS)
     for attempt in range(ATTEMPTS):
-        sizes = inference.Settings(**(asdict(settings) | {"sweeps": settings.sweeps * 2**attempt}))
+        sizes = replace(settings, sweeps=settings.sweeps * 2**attempt)
         fit = inference.sample(
             compiled,
             seed + 1_000_003 * attempt,
             sizes,
             data,
-            None if progress is None else lambda what, share: progress(worldview.name, what, share),
+            tell,
             lambda s, n: model.prior_draws(names, declared, rows, s, n)[0],
         )
-        draws = {name: inference.describe(compiled, fit, k, data) for k, name in enumerate(names)}
-        failures, ess = judge(fit, draws)
-        if not any(failures.values()):
+        judged = examine(compiled, fit, data, sizes, attempt + 1)
+        if not judged.failed:
             break
+    return judged
+
+
+def package(
+    inputs: Inputs,
+    declared: dict[str, Parameter],
+    judged: Judged,
+    seed: int,
+    counted: np.ndarray | None = None,
+) -> tuple[xr.DataTree, dict[str, Any]]:
+    """Draws, log likelihoods, predictions and evidence as a run stores them, and its manifest.
+
+    Parameters
+    ----------
+    counted
+        Which rows of the compiled model count, by position; all by default.
+    """
     tree = xr.DataTree()
-    for name in names:
-        theta = _named(draws[name]["theta"], name)
-        kept = theta.isel(draw=np.linspace(0, theta.sizes["draw"] - 1, KEPT_DRAWS).astype(int))
+    for name in DYNAMICS:
+        theta = _named(judged.draws[name]["theta"], name)
+        spread = thin(theta.sizes["draw"])
         predicted = prediction.predict(name, _with_priors(theta, inputs, declared, seed), inputs.milestones)
-        tree[f"{name}/posterior"] = xr.DataTree(kept.astype("float32"))
-        likelihood = draws[name]["row_log_likelihood"].isel(draw=kept["draw"].values)
+        tree[f"{name}/posterior"] = xr.DataTree(theta.isel(draw=spread).astype("float32"))
+        likelihood = judged.draws[name]["row_log_likelihood"].isel(draw=spread)
+        if counted is not None:
+            likelihood = likelihood.isel(row=counted)
         tree[f"{name}/log_likelihood"] = xr.DataTree(likelihood.astype("float32").to_dataset(name="rows"))
         tree[f"{name}/predictions"] = xr.DataTree(predicted)
     tree["evidence"] = xr.DataTree(
         xr.Dataset(
             {
-                "log_marginal_likelihood": (("dynamic", "island"), fit.log_evidence),
-                "one_shot": (("dynamic", "estimate"), fit.check),
+                "log_marginal_likelihood": (("dynamic", "island"), judged.fit.log_evidence),
+                "one_shot": (("dynamic", "estimate"), judged.fit.check),
             },
-            coords={"dynamic": names, "estimate": ["value", "se"]},
+            coords={"dynamic": list(DYNAMICS), "estimate": ["value", "se"]},
         )
     )
     manifest = {
-        "status": "failed" if any(failures.values()) else "done",
+        "status": "failed" if judged.failed else "done",
         "note": inputs.snapshot.attrs["note"],
-        "rows": len(rows),
-        "seconds": round(time.monotonic() - began, 2),
+        "rows": len(inputs.selection.rows),
         "seed": seed,
-        "attempts": attempt + 1,
-        "gate": failures,
-        "min_ess": ess,
-        "stages": [list(stage) for stage in fit.stages],
-        "settings": asdict(sizes),
+        "attempts": judged.attempts,
+        "gate": judged.failures,
+        "min_ess": judged.min_ess,
+        "stages": [list(stage) for stage in judged.fit.stages],
+        "settings": asdict(judged.settings),
         "priors": {n: str(p.prior) for n, p in declared.items()},
         "code": runs.code_version(),
-        "observations": observations(rows),
+        "observations": observations(inputs.selection.rows),
     }
     return tree, manifest
 
@@ -208,6 +288,11 @@ def observations(rows: pd.DataFrame) -> list[list[Any]]:
     """Rows of a likelihood as a manifest lists them: indicator, entity, observed, published, value."""
     days = (rows[name].dt.strftime("%Y-%m-%d") for name in ("observed_at", "published_at"))
     return [list(row) for row in zip(rows["indicator_id"], rows["entity"], *days, rows["value"], strict=True)]
+
+
+def thin(count: int) -> np.ndarray:
+    """Indices of at most `KEPT_DRAWS` of `count` draws, evenly spread."""
+    return np.linspace(0, count - 1, min(count, KEPT_DRAWS)).astype(int)
 
 
 def judge(fit: inference.Fit, draws: dict[str, xr.Dataset]) -> tuple[dict[str, list[str]], dict[str, float]]:

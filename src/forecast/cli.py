@@ -118,6 +118,59 @@ def update(
 
 
 @app.command()
+def history(
+    start: Annotated[
+        str, typer.Option("--from", help="First day of the history, YYYY-MM-DD.")
+    ] = "2025-01-01",
+    end: Annotated[
+        str | None, typer.Option("--to", help="Last day, YYYY-MM-DD; default the last published one.")
+    ] = None,
+    every: Annotated[str, typer.Option(help="Step by month, quarter or publication.")] = "quarter",
+    worldview: Annotated[
+        list[str] | None, typer.Option(help="Worldview to follow; repeat for several. Default all.")
+    ] = None,
+    store: StoreOption = Path("runs"),
+    seed: Annotated[int, typer.Option(help="Seed of the sampler; same seed, same numbers.", min=0)] = 1,
+    figure: Annotated[
+        Path | None, typer.Option(help="Draw the weights over time to this file, .svg or .png.")
+    ] = None,
+    output: FormatOption = Format.table,
+    data: DataOption = None,
+    priors: PriorsOption = None,
+) -> None:
+    """Follow the weights from date to date, each on what was known then."""
+    with _progress() as progress:
+        from forecast import batch, figures, reports, runs
+        from forecast import history as room
+
+        if figure is not None:
+            figures.check_file(figure)
+        inputs = batch.load_inputs(data or _home("data"), priors or _home("priors"))
+        chosen = batch.pick_worldviews(inputs.worldviews, worldview or [])
+        window = room.make_window(inputs, room.dates(inputs.archive, start, end, every))
+        folders = room.update(window, chosen, store, seed, progress=progress)
+        days = [one.as_of for one in window.inputs]
+        records = reports.with_distances(
+            [
+                reports.history_record(
+                    [runs.load(folder) for folder in folders[w.name]],
+                    w.name,
+                    w.odds,
+                    {day: room.late_lines(w, day) for day in days},
+                )
+                for w in chosen
+            ]
+        )
+        if figure is not None:
+            figures.save(figures.weights_over_time(records), figure)
+    if output is Format.json:
+        print(json.dumps(records, indent=1, allow_nan=False))
+    else:
+        _print(reports.history_tables(records, {n: m.title for n, m in inputs.milestones.items()}))
+    raise typer.Exit(1 if any(d["gate"] == "fail" for r in records for d in r["dates"]) else 0)
+
+
+@app.command()
 def show(
     store: StoreOption = Path("runs"),
     output: FormatOption = Format.table,

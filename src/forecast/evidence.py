@@ -43,6 +43,21 @@ def _jackknife(values: np.ndarray) -> np.ndarray:
     return np.sqrt((count - 1) * values.var(axis=-1))
 
 
+def increments(before: np.ndarray, after: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Change of log evidence and its standard error in nats, (dynamic,) each.
+
+    The standard error is a jackknife over islands: an island that was stepped from `before` to `after`
+    carries its error along, which cancels.
+
+    Parameters
+    ----------
+    before, after
+        Log marginal likelihoods, nats, (dynamic, island).
+    """
+    change = mean_evidence(after)[0] - mean_evidence(before)[0]
+    return change, _jackknife(_leave_one_out(after) - _leave_one_out(before))
+
+
 def weights(log_evidence: np.ndarray, odds: np.ndarray) -> Weights:
     """Posterior probability of each dynamic: odds times evidence, normalised.
 

@@ -229,8 +229,7 @@ def _relative(
     From the draws of every label, and from particles of all labels at pseudo-odds ``-start``.
     """
     K, islands, count, D = draws.shape
-    prior, likelihood = _densities(compiled, draws.reshape(-1, D), data)
-    joint = (prior + likelihood).reshape(K, islands, count, K)
+    joint = np.add(*_densities(compiled, draws.reshape(-1, D), data)).reshape(K, islands, count, K)
     own = np.where(np.eye(K) > 0, 0.0, -np.inf)
     found = []
     for i in range(islands):
@@ -374,8 +373,10 @@ def advance(
 
     def ends_at(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         which = np.repeat(label, x.shape[1])
-        pairs = (_density(compiled, x.reshape(-1, D), which, data) for data in (before, after))
-        first, last = ((prior + likelihood).reshape(*x.shape[:2], 1) for prior, likelihood in pairs)
+        first, last = (
+            np.add(*_density(compiled, x.reshape(-1, D), which, data)).reshape(*x.shape[:2], 1)
+            for data in (before, after)
+        )
         return first, last
 
     def at(t: float) -> tuple[tuple[float, float, float], Any]:
@@ -393,7 +394,9 @@ def advance(
         weight = (new_power - power) * (cloud.end - cloud.start)[..., 0]
         log_z += logsumexp(weight, axis=1) - np.log(weight.shape[1])
         power = new_power
-        metric = _metric(leg, _moments(cloud.x, weight))
+        # Labels differ in their increments, and none may set the coordinates alone.
+        even = weight - logsumexp(weight, axis=1, keepdims=True)
+        metric = _metric(leg, _moments(cloud.x, even))
         chosen = np.stack([_systematic(run.rng, w, per_label) for w in weight])
         origin = np.take_along_axis(cloud.x, chosen[..., None], axis=1)
         if power < 1.0:

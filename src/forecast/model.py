@@ -24,7 +24,8 @@ from forecast.priors import Array, Parameter, Prior, array_module, from_score
 def parameters(names: Sequence[str], rows: pd.DataFrame) -> dict[str, Parameter]:
     """Every parameter of a model by full name; a dynamic's own ones are ``dynamic.name``.
 
-    Parameters of indicators without rows are left out: their posterior is their prior.
+    Parameters of indicators without rows are left out: their posterior is their prior.  One that an
+    indicator with rows borrows from such an indicator is kept.
     """
     found = dict(dyn.SHARED)
     for name in names:
@@ -32,7 +33,9 @@ def parameters(names: Sequence[str], rows: pd.DataFrame) -> dict[str, Parameter]
     found |= ind.SHARED
     for name in dict.fromkeys(rows["indicator"]):
         mine = rows[rows["indicator"] == name]
-        found |= ind.INDICATORS[name].parameters(dict.fromkeys(mine["indicator_id"]))
+        one = ind.INDICATORS[name]
+        found |= one.parameters(dict.fromkeys(mine["indicator_id"]))
+        found |= {n: p for n, p in every_parameter().items() if n in one.shared and n not in found}
     return found | ind.deviation_parameters(float(rows["time"].max()))
 
 

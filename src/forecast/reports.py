@@ -168,6 +168,143 @@ def _with_error(value: float | None, error: float | None, digits: int) -> str:
     return f"{value:.{digits}f} ± {error:.{digits}f}"
 
 
+def history_record(
+    loaded: Sequence[tuple[xr.DataTree, Mapping[str, Any]]],
+    worldview: str,
+    odds: Mapping[str, float],
+    late_lines: Mapping[str, Sequence[str]],
+) -> dict[str, Any]:
+    """What one worldview says on each date of its history, as plain numbers.
+
+    Parameters
+    ----------
+    loaded
+        Runs of a history by date, from `runs.load`.
+    worldview
+        Name of the worldview, whose odds are used.
+    odds
+        Prior probability by dynamic; missing ones are 0.
+    late_lines
+        By date, assumptions that rest on newer information.
+
+    Returns
+    -------
+    dict
+        ``worldview``, ``odds`` and ``dates``, a list of ``as_of``, ``rows``, ``gate``, ``method``,
+        ``dynamics`` (name -> ``prior``, ``posterior``, ``log_evidence``, ``increment``, the latter three
+        with ``_se``), ``milestones`` (id -> ``by``, ``by_se``, ``never``) and
+        ``late_lines``.  What failed its gate is None.
+    """
+    dates = []
+    for tree, manifest in loaded:
+        one = record(tree, manifest, worldview, odds)
+        dynamics = {}
+        for name, d in one["dynamics"].items():
+            fields = ("prior", "posterior", "posterior_se", "log_evidence", "log_evidence_se")
+            change, error = (manifest["increment"] or {}).get(name, (None, None))
+            dynamics[name] = {f: d[f] for f in fields} | {"increment": change, "increment_se": error}
+        dates.append(
+            {
+                "as_of": one["as_of"],
+                "rows": one["rows"],
+                "gate": "fail" if any(manifest["gate"].values()) else "pass",
+                "method": manifest["method"],
+                "dynamics": dynamics,
+                "milestones": {
+                    m["id"]: {f: m[f] for f in ("by", "by_se", "never")}
+                    for m in one["milestones"]
+                    if m["id"] in KEY_MILESTONES
+                },
+                "late_lines": list(late_lines[one["as_of"]]),
+            }
+        )
+    return {"worldview": worldview, "odds": worldview, "dates": dates}
+
+
+def with_distances(records: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Add how far each worldview's posterior is from each other one's, by date.
+
+    Parameters
+    ----------
+    records
+        From `history_record`, over the same dates.
+
+    Returns
+    -------
+    list of dict
+        The records with ``distance``, a list of ``as_of``, ``worldview`` and ``total_variation``: half the
+        summed absolute differences of weights, None where a fit failed.
+    """
+    found = []
+    for one in records:
+        distance = []
+        for other in records:
+            if other is one:
+                continue
+            for mine, theirs in zip(one["dates"], other["dates"], strict=True):
+                pairs = [
+                    (d["posterior"], theirs["dynamics"][n]["posterior"]) for n, d in mine["dynamics"].items()
+                ]
+                known = all(a is not None and b is not None for a, b in pairs)
+                apart = sum(abs(a - b) for a, b in pairs) / 2 if known else None
+                distance.append(
+                    {"as_of": mine["as_of"], "worldview": other["worldview"], "total_variation": apart}
+                )
+        found.append(dict(one) | {"distance": distance})
+    return found
+
+
+HISTORY_MILESTONE, HISTORY_DATE = "automated_ai_researcher", "2030-01-01"
+"""The milestone in the table of a history, and by when."""
+
+
+def history_tables(records: Sequence[Mapping[str, Any]], titles: Mapping[str, str]) -> RenderableType:
+    """Weights and one milestone by date, a table for each worldview, for a terminal.
+
+    Parameters
+    ----------
+    records
+        From `history_record`.
+    titles
+        Milestone titles by id.
+    """
+    parts: list[RenderableType] = []
+    for one in records:
+        names = list(one["dates"][0]["dynamics"])
+        table = Table(title=f"{one['worldview']}: posterior by date", title_justify="left")
+        table.add_column("as of")
+        for column in ("rows", *names, f"{HISTORY_MILESTONE} by {HISTORY_DATE}", "gate"):
+            table.add_column(column, justify="right")
+        sums: dict[str, float] = dict.fromkeys(names, 0.0)
+        for date in one["dates"]:
+            weights = [_with_error(d["posterior"], d["posterior_se"], 3) for d in date["dynamics"].values()]
+            milestone = date["milestones"].get(HISTORY_MILESTONE) or {"by": None}
+            reached = (
+                "failed"
+                if milestone["by"] is None
+                else _with_error(milestone["by"][HISTORY_DATE], milestone["by_se"][HISTORY_DATE], 2)
+            )
+            late = "*" if date["late_lines"] else ""
+            table.add_row(date["as_of"] + late, str(date["rows"]), *weights, reached, date["gate"])
+            for name, d in date["dynamics"].items():
+                sums[name] += d["increment"] or 0.0
+        total = [f"{sums[n]:+.2f}" for n in names]
+        table.add_section()
+        table.add_row("sum of increments, nats", "", *total, "", "")
+        parts.append(table)
+        late_at_first = len(one["dates"][0]["late_lines"])
+        if late_at_first:
+            parts.append(
+                Text(
+                    f"* some of its assumptions ({late_at_first} on the first date) rest on newer information"
+                )
+            )
+        parts.append(Text(""))
+    if HISTORY_MILESTONE in titles:
+        parts.append(Text(f"{HISTORY_MILESTONE}: {titles[HISTORY_MILESTONE]}"))
+    return Group(*parts)
+
+
 def plain_table(columns: Sequence[str], rows: Sequence[Sequence[str]], title: str = "") -> Table:
     """Table of text cells."""
     table = Table(title=title or None, title_justify="left")

@@ -100,16 +100,20 @@ def select(archive: Archive, snapshot: pd.DataFrame) -> Selection:
         "another configuration of the same model on that date is better documented",
     )
     enters = reason.eq("")
-    rows = pd.concat([frame[enters], _declared(snapshot)], ignore_index=True)
+    rows = in_order(pd.concat([frame[enters], _declared(snapshot)], ignore_index=True))
+    excluded = frame[~enters].assign(reason=reason[~enters]).reset_index(drop=True)
+    return Selection(rows, excluded)
+
+
+def in_order(rows: pd.DataFrame) -> pd.DataFrame:
+    """Sort rows by observation model, date and entity; others keep their order."""
     order = {name: i for i, name in enumerate(INDICATORS)}
-    rows = rows.sort_values(
+    return rows.sort_values(
         ["indicator", "time", "entity"],
         key=lambda c: c.map(order) if c.name == "indicator" else c,
         kind="stable",
         ignore_index=True,
     )
-    excluded = frame[~enters].assign(reason=reason[~enters]).reset_index(drop=True)
-    return Selection(rows, excluded)
 
 
 def _true_developer(frame: pd.DataFrame, models: pd.DataFrame) -> pd.Series:

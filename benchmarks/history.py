@@ -1,0 +1,107 @@
+"""Weights of every dynamic under every worldview on many dates, against one plain PyMC fit for each cell.
+
+The plain way compiles a model and samples it with nutpie for each dynamic, worldview and date.  It is timed
+on one cell and counted once per cell; its evidence, which would take further work, is not charged.  Both ways
+see the same rows and priors on the same machine in one run; where the plain way has fewer effective draws
+than the engine, its time is scaled to match.
+
+Run ``uv run python benchmarks/history.py``; ``--quick`` is a smoke run on few dates, rows and draws.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import tempfile
+import time
+from pathlib import Path
+
+os.environ.setdefault("PYTENSOR_FLAGS", "numba__fastmath=False")
+
+import arviz as az
+import jax
+import pandas as pd
+import pymc as pm
+
+from forecast import batch, history, inference, model, runs
+from forecast.dynamics import DYNAMICS
+
+# A cold start compiles everything.
+jax.config.update("jax_enable_compilation_cache", False)
+
+ROOT = Path(__file__).parents[1]
+DATES = 12
+
+
+def parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--quick", action="store_true", help="smoke run: two dates, one worldview, few draws")
+    parser.add_argument("--dynamic", default="explosive", help="dynamic the plain way is timed on")
+    return parser.parse_args()
+
+
+def month_ends(inputs: batch.Inputs, count: int) -> list[pd.Timestamp]:
+    """The last ends of months; the archive has rows that count for fewer than twelve quarters."""
+    return history.dates(inputs.archive, every="month")[-count:]
+
+
+def plain(name: str, worldview, rows: pd.DataFrame, draws: int) -> tuple[float, float]:
+    """Seconds to compile and sample one cell with nutpie, and its least effective sample size."""
+    declared = {
+        n: p
+        for n, p in batch.declared_parameters(rows, worldview).items()
+        if "." not in n or n.split(".")[0] not in DYNAMICS or n.startswith(f"{name}.")
+    }
+    began = time.perf_counter()
+    built = model.build([name], rows, declared, [1.0])
+    with built:
+        trace = pm.sample(
+            draws=draws,
+            tune=min(300, 3 * draws),
+            chains=4,
+            cores=2,
+            nuts_sampler="nutpie",
+            random_seed=1,
+            progressbar=False,
+            quiet=True,
+            var_names=[rv.name for rv in built.free_RVs],
+        )
+    return time.perf_counter() - began, float(az.ess(trace["posterior"].to_dataset()).to_array().min())
+
+
+def main() -> None:
+    """Print both ways and the ratio."""
+    arguments = parse()
+    inputs = batch.load_inputs(ROOT / "data", ROOT / "priors")
+    worldviews = list(inputs.worldviews.values())
+    days, settings, draws = month_ends(inputs, DATES), inference.Settings(), 250
+    if arguments.quick:
+        worldviews, days, draws = worldviews[:1], month_ends(inputs, DATES)[:2], 20
+        settings = inference.Settings(islands=4, chains=16, final_sweeps=2)
+        # Too few particles for the gate, and a failed one would only be fitted again.
+        batch.ATTEMPTS = 1
+    window = history.make_window(inputs, days)
+    with tempfile.TemporaryDirectory() as store:
+        began = time.perf_counter()
+        folders = history.update(window, worldviews, Path(store), settings=settings)
+        took = time.perf_counter() - began
+        manifests = [runs.load(f)[1] for each in folders.values() for f in each]
+    cells = len(DYNAMICS) * len(manifests)
+    passed = sum(not reasons for m in manifests for reasons in m["gate"].values())
+    stepped = sum(m["method"] == "stepped" for m in manifests)
+    least = min(e for m in manifests for e in m["min_ess"].values())
+    print(
+        f"engine: {len(DYNAMICS)} dynamics, {len(worldviews)} worldviews, {len(days)} dates in {took:.1f} s; "
+        f"{passed} of {cells} cells pass the gate, {stepped} of {len(manifests)} dates stepped, "
+        f"least ESS {least:.0f}",
+        flush=True,
+    )
+    # The middle date has a typical number of rows.
+    middle = batch.at_date(inputs, days[len(days) // 2])
+    seconds, ess = plain(arguments.dynamic, worldviews[0], middle.selection.rows, draws)
+    print(f"plain, {arguments.dynamic} as of {middle.as_of}: {seconds:.1f} s, least ESS {ess:.0f}")
+    print(f"{cells * seconds * max(1.0, least / ess) / took:.1f} times the plain way")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,291 @@
+"""What would have been said on each of many days: one compiled model, stepped from date to date.
+
+The model is compiled once, for every row that counts on any of the dates; a row that does not count on a
+date has weight 0 then.  The first date is fitted from the prior, and each later one is reached from the one
+before by reweighting its particles and moving them.  A step that fails the gate is replaced by a fit.  Each
+date is a stored run, and a step always starts from what is stored, so that an interrupted history goes on
+as if nothing had happened.
+"""
+
+from __future__ import annotations
+
+import datetime
+import hashlib
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+
+from forecast import batch, evidence, inference, model, runs, selection, vintages
+from forecast.compilation import Compiled
+from forecast.dynamics import DYNAMICS
+from forecast.priors import Parameter
+from forecast.schema import InputError, did_you_mean
+from forecast.worldviews import Worldview
+
+START = "2025-01-01"
+"""First day of a history, unless told otherwise."""
+EVERY = ("month", "quarter", "publication")
+"""Steps of a history: ends of months or quarters, or every day on which something was published."""
+
+
+# Dates and rows -----------------------------------------------------------------------------------------
+
+
+def dates(
+    archive: vintages.Archive, start: str = START, end: str | None = None, every: str = "quarter"
+) -> list[pd.Timestamp]:
+    """Days of a history, in order.
+
+    Parameters
+    ----------
+    archive
+        For the days of publication.
+    start, end
+        First and last day that may be among them, YYYY-MM-DD; `end` defaults to the last published day.
+    every
+        One of `EVERY`.
+
+    Raises
+    ------
+    InputError
+        A day is none of the calendar or outside the archive, the order is wrong, `every` is unknown, or
+        no day is left.
+    """
+    if every not in EVERY:
+        raise InputError(
+            f"--every: unknown step '{every}'{did_you_mean(every, EVERY)}; there are {', '.join(EVERY)}"
+        )
+    last = vintages.last_published(archive)
+    published = archive.observations["published_at"]
+    first = pd.Timestamp(published.min())
+    low, high = _day(start, "--from"), last if end is None else _day(end, "--to")
+    if low > high:
+        raise InputError(
+            f"--from: {low:%Y-%m-%d} is after --to, {high:%Y-%m-%d}; give an earlier day or a later --to"
+        )
+    if low < first:
+        raise InputError(
+            f"--from: nothing was published by {low:%Y-%m-%d}; the first day is {first:%Y-%m-%d}"
+        )
+    if high > last:
+        raise InputError(f"--to: {high:%Y-%m-%d} is past the last published day, {last:%Y-%m-%d}")
+    if every == "publication":
+        days = pd.DatetimeIndex(sorted(published[published.between(low, high)].unique()))
+    else:
+        days = pd.date_range(low, high, freq={"month": "ME", "quarter": "QE"}[every])
+    if days.empty:
+        what = "day of publication" if every == "publication" else f"end of a {every}"
+        raise InputError(f"--every: no {what} from {low:%Y-%m-%d} to {high:%Y-%m-%d}; widen the dates")
+    return list(days)
+
+
+def _day(text: str, option: str) -> pd.Timestamp:
+    try:
+        if len(text) != 10:
+            raise ValueError(text)
+        return pd.Timestamp(datetime.date.fromisoformat(text))
+    except ValueError:
+        raise InputError(f"{option}: '{text}' is not a day of the calendar; write it as YYYY-MM-DD") from None
+
+
+@dataclass(frozen=True)
+class Window:
+    """The dates of a history, and every row that counts on one of them."""
+
+    inputs: tuple[batch.Inputs, ...]
+    """Of each date, in order."""
+    rows: pd.DataFrame
+    """In the order of `selection.in_order`; rows that differ in anything but their file are two."""
+    places: tuple[np.ndarray, ...]
+    """Of each date, where its rows stand among `rows`, in the order of its own selection."""
+
+    def weight(self, index: int) -> np.ndarray:
+        """1 where a row counts on a date, (row,)."""
+        counts = np.zeros(len(self.rows))
+        counts[self.places[index]] = 1.0
+        return counts
+
+
+def make_window(inputs: batch.Inputs, days: Sequence[pd.Timestamp]) -> Window:
+    """Rows of every date, each taken from the snapshot of its date.
+
+    Parameters
+    ----------
+    inputs
+        Whose archive is looked at.
+    days
+        From `dates`.
+
+    Raises
+    ------
+    InputError
+        No row counts on any of the days.
+    """
+    dated = tuple(batch.at_date(inputs, day) for day in days)
+    every = pd.concat([one.selection.rows for one in dated], ignore_index=True)
+    if every.empty:
+        raise InputError(f"--to: no row that counts was published by {dated[-1].as_of}; take a later day")
+    content = [c for c in every.columns if c not in vintages.PROVENANCE]
+    identity = every.groupby(content, dropna=False, sort=False).ngroup()
+    rows = selection.in_order(every.assign(identity=identity)[~identity.duplicated()])
+    place = pd.Series(rows.index, index=rows["identity"])
+    ends = np.cumsum([len(one.selection.rows) for one in dated])[:-1]
+    places = tuple(place[ids].to_numpy() for ids in np.split(identity.to_numpy(), ends))
+    return Window(dated, rows.drop(columns="identity"), places)
+
+
+def late_lines(worldview: Worldview, as_of: str) -> list[str]:
+    """Assumptions of a worldview that rest on information newer than a day."""
+    day = datetime.date.fromisoformat(as_of)
+    return [name for name, line in worldview.lines.items() if line.informed > day]
+
+
+# Fits ---------------------------------------------------------------------------------------------------
+
+
+class _Step(NamedTuple):
+    """A date of a history under one worldview, and what it starts from."""
+
+    window: Window
+    at: int
+    worldview: Worldview
+    declared: dict[str, Parameter]
+    settings: inference.Settings
+    seed: int
+    before: Path | None
+    """Stored run of the date before."""
+
+    @property
+    def inputs(self) -> batch.Inputs:
+        return self.window.inputs[self.at]
+
+    @property
+    def name(self) -> str:
+        """What progress is reported of."""
+        return f"{self.worldview.name}, {self.inputs.as_of}"
+
+    def data(self, back: int = 0) -> dict[str, np.ndarray]:
+        """Values of the model's data on this date, or `back` dates earlier."""
+        return model.data_values(self.declared) | {"weight": self.window.weight(self.at - back)}
+
+    def draw_seed(self, purpose: str) -> int:
+        """A seed of its own for each date and purpose, so that runs do not depend on their order."""
+        text = f"{self.seed} {self.inputs.as_of} {purpose}"
+        return int.from_bytes(hashlib.sha256(text.encode()).digest()[:6], "big")
+
+    def key(self, before: str | None) -> str:
+        content = batch.key_content(self.inputs, self.declared, self.settings, self.seed)
+        return runs.run_key(content | {"window": vintages.data_hash(self.window.rows), "from": before})
+
+
+def update(
+    window: Window,
+    worldviews: Sequence[Worldview],
+    store: Path,
+    seed: int = 1,
+    settings: inference.Settings | None = None,
+    progress: batch.Progress | None = None,
+) -> dict[str, list[Path]]:
+    """Fit or step to every date that is not stored yet; folders of the runs by worldview, by date.
+
+    Parameters
+    ----------
+    window
+        From `make_window`.
+    worldviews, store, seed, settings, progress
+        As in `batch.update`.
+    """
+    settings = settings or inference.Settings()
+    compiled: dict[tuple[str, ...], Compiled] = {}
+    folders: dict[str, list[Path]] = {}
+    for worldview in worldviews:
+        declared = batch.declared_parameters(window.rows, worldview)
+        before: tuple[str, Path] | None = None
+        folders[worldview.name] = []
+        for index, inputs in enumerate(window.inputs):
+            step = _Step(window, index, worldview, declared, settings, seed, before[1] if before else None)
+            key = step.key(before[0] if before else None)
+            found = runs.find(store, inputs.as_of, worldview.name, key)
+            if found is None:
+                if progress:
+                    progress(step.name, "compiling", 0.0)
+                program = batch.compile_once(compiled, window.rows, declared)
+                found = runs.save(store, inputs.as_of, worldview.name, key, *_run(step, program, progress))
+            before = key, found
+            folders[worldview.name].append(found)
+    return folders
+
+
+class _Stored(NamedTuple):
+    """A run as it is read from the store."""
+
+    tree: xr.DataTree
+    manifest: dict[str, Any]
+
+    @property
+    def log_evidence(self) -> np.ndarray:
+        return np.asarray(self.tree["evidence"].to_dataset()["log_marginal_likelihood"].values)
+
+    @property
+    def fit(self) -> inference.Fit:
+        """The fit a later date starts from; its draws are those kept, in single precision."""
+        draws = np.stack([self.tree[f"{n}/particles"].to_dataset()["x"].values for n in DYNAMICS]).astype(
+            float
+        )
+        check = self.tree["evidence"].to_dataset()["one_shot"].values
+        return inference.Fit(draws, self.log_evidence, check, (), float(self.manifest["step_size"]))
+
+
+def _run(step: _Step, compiled: Compiled, progress: batch.Progress | None) -> _Stored:
+    """What is stored of one date."""
+    began = time.monotonic()
+    before = _Stored(*runs.load(step.before)) if step.before else None
+    # Nothing can be stepped from a fit that failed.
+    start = before if before and before.manifest["status"] == "done" else None
+    if start and np.array_equal(step.data(1)["weight"], step.data()["weight"]):
+        kept = {name: value for name, value in start.manifest.items() if name != "created"}
+        changed = {"method": "unchanged", "note": step.inputs.snapshot.attrs["note"], "step_failures": {}}
+        done = _Stored(start.tree, kept | changed)
+    else:
+        done = _fit(step, compiled, start, progress)
+    increment = None
+    if start and done.manifest["status"] == "done":
+        change, error = evidence.increments(start.log_evidence, done.log_evidence)
+        increment = {n: [float(change[k]), float(error[k])] for k, n in enumerate(DYNAMICS)}
+    how = {"from": before.manifest["as_of"] if before else None, "increment": increment}
+    return _Stored(done.tree, done.manifest | how | {"seconds": round(time.monotonic() - began, 2)})
+
+
+def _fit(step: _Step, compiled: Compiled, start: _Stored | None, progress: batch.Progress | None) -> _Stored:
+    """Step from a stored run if there is one and the gate lets the result pass; else fit from the prior."""
+    data = step.data()
+    tell = None if progress is None else partial(progress, step.name)
+    judged, method, failures = None, "stepped", {}
+    if start:
+        fit = inference.advance(
+            compiled, step.draw_seed("step"), start.fit, step.data(1), data, step.settings, tell
+        )
+        judged = batch.examine(compiled, fit, data, step.settings, 1)
+        failures = judged.failures if judged.failed else {}
+    if judged is None or judged.failed:
+        method = "direct"
+        judged = batch.sample_until_sound(
+            compiled, step.declared, step.window.rows, data, step.settings, step.draw_seed("fit"), tell
+        )
+    places = step.window.places[step.at]
+    tree, manifest = batch.package(step.inputs, step.declared, judged, step.seed, places)
+    spread = batch.thin(judged.fit.draws.shape[2])
+    for k, name in enumerate(DYNAMICS):
+        x = xr.DataArray(
+            judged.fit.draws[k][:, spread].astype("float32"), dims=("chain", "draw", "dimension")
+        )
+        tree[f"{name}/particles"] = xr.DataTree(x.to_dataset(name="x"))
+    size = judged.fit.step_size
+    return _Stored(tree, manifest | {"method": method, "step_failures": failures, "step_size": size})
