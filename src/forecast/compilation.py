@@ -186,9 +186,9 @@ def _move(
         y, value, slope, step_size, key, states, total = state
         key, k_momentum, k_jitter, k_accept = jax.random.split(key, 4)
         momentum = jax.random.normal(k_momentum, y.shape)
-        # One trajectory in eight is short, to free a chain from a narrow place.
+        # One trajectory in twenty is short, to free a chain from a narrow place.
         u = jax.random.uniform(k_jitter, (y.shape[0], 1))
-        eps = step_size * jnp.where(u < 0.125, 0.2, 0.6 + 0.7 * u)
+        eps = step_size * jnp.where(u < 0.05, 0.25, 0.7 + 0.6 * u)
         energy = value - 0.5 * (momentum**2).sum(-1)
 
         def leap(_: Any, state: Any) -> Any:

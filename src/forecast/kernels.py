@@ -29,7 +29,7 @@ def _fitted(t: Any) -> Any:
 
 
 # Degree 20 is exact to 4e-15, relative, for x >= 0 (the substitution is Shepherd & Laframboise's, 1981).
-_COEFFICIENTS = chebyshev.cheb2poly(chebyshev.chebinterpolate(_fitted, 20))[::-1]  # type: ignore[type-var,arg-type]
+_COEFFICIENTS = chebyshev.cheb2poly(chebyshev.chebinterpolate(_fitted, 20))[::-1]
 
 
 @jax.custom_jvp
