@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import arviz as az
 import numpy as np
 import pytest
-from tests.conftest import DATA
 
 from forecast import batch, evidence, inference, model
 from forecast.bridge import bridge
 from forecast.compilation import compile_model
 from forecast.dynamics import DYNAMICS
 
-PRIORS = DATA.parent / "priors"
+ROOT = Path(__file__).parents[1]
 
 
 @pytest.fixture(scope="module")
 def engine():
     """The joint fit of the neutral worldview: compiled model, inputs of the model, and the fit."""
-    inputs = batch.load_inputs(DATA, PRIORS, "2026-06-30")
+    inputs = batch.load_inputs(ROOT / "data", ROOT / "priors", "2026-06-30")
     declared = batch.declared_parameters(inputs, inputs.worldviews["neutral"])
     rows, names = inputs.selection.rows, list(DYNAMICS)
     compiled = compile_model(model.build(names, rows, declared, [1 / len(names)] * len(names)))
