@@ -13,7 +13,7 @@ import pytest
 import typer
 import xarray as xr
 
-from forecast import batch, cli, evidence, inference, model, prediction, reports, runs
+from forecast import batch, cli, evidence, model, prediction, reports, runs
 from forecast.dynamics import DYNAMICS
 from forecast.vintages import COLUMNS
 from forecast.worldviews import load_worldviews
@@ -294,7 +294,7 @@ def fits(monkeypatch):
 
     monkeypatch.setattr(batch, "_fit", fit)
     monkeypatch.setattr(model, "build", lambda *_: None)
-    monkeypatch.setattr(inference, "compile_model", lambda _: None)
+    monkeypatch.setattr(batch, "compile_model", lambda _: None)
     return made, failures
 
 

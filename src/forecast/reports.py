@@ -290,7 +290,7 @@ def history_tables(records: Sequence[Mapping[str, Any]], titles: Mapping[str, st
                 sums[name] += d["increment"] or 0.0
         total = [f"{sums[n]:+.2f}" for n in names]
         table.add_section()
-        table.add_row("sum of increments, nats", "", *total, "", "")
+        table.add_row("increments", "", *total, "", "")
         parts.append(table)
         late_at_first = len(one["dates"][0]["late_lines"])
         if late_at_first:
@@ -300,6 +300,7 @@ def history_tables(records: Sequence[Mapping[str, Any]], titles: Mapping[str, st
                 )
             )
         parts.append(Text(""))
+    parts.append(Text("increments: sum of the changes of the log evidence, nats"))
     if HISTORY_MILESTONE in titles:
         parts.append(Text(f"{HISTORY_MILESTONE}: {titles[HISTORY_MILESTONE]}"))
     return Group(*parts)
