@@ -47,11 +47,7 @@ def month_ends(inputs: batch.Inputs, count: int) -> list[pd.Timestamp]:
 
 def plain(name: str, worldview, rows: pd.DataFrame, draws: int) -> tuple[float, float]:
     """Seconds to compile and sample one cell with nutpie, and its least effective sample size."""
-    declared = {
-        n: p
-        for n, p in batch.declared_parameters(rows, worldview).items()
-        if "." not in n or n.split(".")[0] not in DYNAMICS or n.startswith(f"{name}.")
-    }
+    declared = batch.declared_parameters(rows, worldview, [name])
     began = time.perf_counter()
     built = model.build([name], rows, declared, [1.0])
     with built:

@@ -24,9 +24,9 @@ import numpy as np
 import pymc as pm
 
 from forecast import batch, evidence, inference, model
-from forecast.bridge import bridge
 from forecast.compilation import compile_model
 from forecast.dynamics import DYNAMICS
+from forecast.worldviews import pick_worldviews
 
 # A cold start compiles everything.
 jax.config.update("jax_enable_compilation_cache", False)
@@ -69,13 +69,9 @@ def engine(names, rows, declared, settings):
     return cold, warm, result, least
 
 
-def plain(name, rows, every, draws):
+def plain(name, rows, worldview, draws):
     """Time nutpie and bridge sampling on one dynamic."""
-    declared = {
-        n: p
-        for n, p in every.items()
-        if "." not in n or n.split(".")[0] not in DYNAMICS or n.startswith(name)
-    }
+    declared = batch.declared_parameters(rows, worldview, [name])
     began = time.perf_counter()
     built = model.build([name], rows, declared, [1.0])
     with built:
@@ -93,15 +89,8 @@ def plain(name, rows, every, draws):
     posterior = trace["posterior"].to_dataset()
     stacked = np.concatenate([posterior[rv.name].values for rv in built.free_RVs], axis=-1)
     compiled = compile_model(built)
-
-    def log_target(x):
-        blocks = np.array_split(x, max(1, len(x) // 1000))
-        return np.concatenate(
-            [sum(map(np.asarray, compiled.densities(b, compiled.data)))[:, 0] for b in blocks]
-        )
-
     began = time.perf_counter()
-    value, error = bridge(stacked, log_target, np.random.default_rng(1))
+    value, error = inference.one_shot(compiled, np.random.default_rng(1), stacked, 0, compiled.data)
     bridged = time.perf_counter() - began
     return sampled, bridged, value, error, float(az.ess(posterior).to_array().min())
 
@@ -111,14 +100,14 @@ def main() -> None:
     arguments = parse()
     names = list(DYNAMICS)
     inputs = batch.load_inputs(ROOT / "data", ROOT / "priors")
-    worldview = batch.pick_worldviews(inputs.worldviews, [arguments.worldview])[0]
+    worldview = pick_worldviews(inputs.worldviews, [arguments.worldview])[0]
     rows, settings, draws = inputs.selection.rows, inference.Settings(), 250
     if arguments.quick:
         rows = rows[rows["indicator"].isin(["time_horizon", "uplift_trial", "code_output"])].reset_index(
             drop=True
         )
         settings, draws = inference.Settings(islands=4, chains=16, final_sweeps=2), 50
-    declared = model.ordered(model.with_priors(model.parameters(names, rows), worldview.priors))
+    declared = batch.declared_parameters(rows, worldview)
     cold, warm, fit, least = engine(names, rows, declared, settings)
     mean, se = evidence.mean_evidence(fit.log_evidence)
     print(
@@ -126,7 +115,7 @@ def main() -> None:
         f"log evidence {np.round(mean, 2)} +- {np.round(se, 2)}",
         flush=True,
     )
-    sampled, bridged, value, error, ess = plain(arguments.dynamic, rows, declared, draws)
+    sampled, bridged, value, error, ess = plain(arguments.dynamic, rows, worldview, draws)
     print(
         f"plain, {arguments.dynamic}: nutpie {sampled:.1f} s, bridge {bridged:.1f} s, least ESS {ess:.0f}, "
         f"log evidence {value:.2f} +- {error:.2f}"

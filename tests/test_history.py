@@ -20,6 +20,7 @@ from forecast.dynamics import DYNAMICS
 from forecast.schema import InputError
 from forecast.selection import select
 from forecast.vintages import Archive
+from forecast.worldviews import pick_worldviews
 
 ROOT = Path(__file__).parents[1]
 NAMES = list(DYNAMICS)
@@ -99,7 +100,7 @@ def test_early_dates_have_a_model(inputs):
 def test_a_day_on_which_nothing_counts_is_refused(inputs, tmp_path):
     nothing = batch.at_date(inputs, "2024-06-30")
     with pytest.raises(InputError, match="no row that counts was published by 2024-06-30"):
-        batch.update(nothing, batch.pick_worldviews(inputs.worldviews, ["neutral"]), tmp_path)
+        batch.update(nothing, pick_worldviews(inputs.worldviews, ["neutral"]), tmp_path)
     with pytest.raises(InputError, match="no row that counts"):
         history.make_window(inputs, ["2024-06-30"])
 
@@ -195,7 +196,7 @@ def pair(inputs) -> history.Window:
 def followed(inputs, pair, lax, tmp_path_factory) -> tuple[Path, list[Path]]:
     """Both dates under one worldview, at a gate that lets everything pass."""
     store = tmp_path_factory.mktemp("store")
-    neutral = batch.pick_worldviews(inputs.worldviews, ["neutral"])
+    neutral = pick_worldviews(inputs.worldviews, ["neutral"])
     return store, history.update(pair, neutral, store, settings=TINY)["neutral"]
 
 
@@ -219,14 +220,14 @@ def test_a_second_time_nothing_is_fitted(followed, inputs, pair, lax, monkeypatc
         raise AssertionError("fitted again")
 
     monkeypatch.setattr(batch, "compile_once", never)
-    neutral = batch.pick_worldviews(inputs.worldviews, ["neutral"])
+    neutral = pick_worldviews(inputs.worldviews, ["neutral"])
     assert history.update(pair, neutral, followed[0], settings=TINY)["neutral"] == followed[1]
 
 
 def test_an_interrupted_history_goes_on_with_the_same_bits(followed, inputs, pair, lax, tmp_path):
     first = runs.load(followed[1][0])
     runs.save(tmp_path, PAIR[0], "neutral", first[1]["key"], *first)
-    neutral = batch.pick_worldviews(inputs.worldviews, ["neutral"])
+    neutral = pick_worldviews(inputs.worldviews, ["neutral"])
     again = history.update(pair, neutral, tmp_path, settings=TINY)["neutral"]
     hashes = [runs.load(f)[1]["content_hash"] for f in (*again, *followed[1])]
     assert hashes[:2] == hashes[2:]
@@ -236,7 +237,7 @@ def test_an_interrupted_history_goes_on_with_the_same_bits(followed, inputs, pai
 def test_later_values_change_no_bit_of_an_earlier_forecast(inputs, lax, tmp_path):
     date = pd.Timestamp(PAIR[0])
     bad = dataclasses.replace(inputs, archive=poisoned(inputs.archive, date, np.random.default_rng(1)))
-    neutral = batch.pick_worldviews(inputs.worldviews, ["neutral"])
+    neutral = pick_worldviews(inputs.worldviews, ["neutral"])
     found = [
         batch.update(batch.at_date(x, date), neutral, tmp_path / str(i), settings=TINY)[0]
         for i, x in enumerate((inputs, bad))

@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 
 from forecast import batch, evidence, inference, model
-from forecast.bridge import bridge
 from forecast.compilation import compile_model
 from forecast.dynamics import DYNAMICS
 
@@ -20,7 +19,8 @@ ROOT = Path(__file__).parents[1]
 def engine():
     """The joint fit of the neutral worldview: compiled model, inputs of the model, and the fit."""
     inputs = batch.load_inputs(ROOT / "data", ROOT / "priors", "2026-06-30")
-    declared = batch.declared_parameters(inputs, inputs.worldviews["neutral"])
+    worldview = inputs.worldviews["neutral"]
+    declared = batch.declared_parameters(inputs.selection.rows, worldview)
     rows, names = inputs.selection.rows, list(DYNAMICS)
     compiled = compile_model(model.build(names, rows, declared, [1 / len(names)] * len(names)))
     data = model.data_values(declared)
@@ -31,15 +31,14 @@ def engine():
         data,
         draw_prior=lambda s, n: model.prior_draws(names, declared, rows, s, n)[0],
     )
-    return compiled, declared, rows, data, fit
+    return compiled, worldview, rows, data, fit
 
 
-def nuts(name, declared, rows):
+def nuts(name, worldview, rows):
     """Draws of one dynamic, (chain, draw, dimension) and by parameter, and its log evidence."""
     import nutpie
 
-    own = {n: p for n, p in declared.items() if n.split(".")[0] not in DYNAMICS or n.startswith(f"{name}.")}
-    built = model.build([name], rows, own, [1.0])
+    built = model.build([name], rows, batch.declared_parameters(rows, worldview, [name]), [1.0])
     trace = nutpie.sample(
         nutpie.compile_pymc_model(built),
         draws=1000,
@@ -53,12 +52,7 @@ def nuts(name, declared, rows):
     posterior = trace["posterior"].to_dataset()
     flat = np.concatenate([posterior[rv.name].values for rv in built.free_RVs], axis=-1)
     compiled = compile_model(built)
-
-    def log_target(x):
-        prior, likelihood = inference._density(compiled, x, np.zeros(len(x), int), compiled.data)
-        return prior + likelihood
-
-    return posterior["theta"], bridge(flat, log_target, np.random.default_rng(1))
+    return posterior["theta"], inference.one_shot(compiled, np.random.default_rng(1), flat, 0, compiled.data)
 
 
 def moments(theta):
@@ -74,9 +68,9 @@ def moments(theta):
 @pytest.mark.slow
 @pytest.mark.parametrize("name", DYNAMICS)
 def test_posterior_and_evidence_agree_with_nuts(name, engine):
-    compiled, declared, rows, data, fit = engine
+    compiled, worldview, rows, data, fit = engine
     k = list(DYNAMICS).index(name)
-    reference, (log_evidence, error) = nuts(name, declared, rows)
+    reference, (log_evidence, error) = nuts(name, worldview, rows)
     ours = inference.describe(compiled, fit, k, data)["theta"].sel(parameter=reference["parameter"].values)
     for method, (mine, e1) in moments(ours).items():
         theirs, e2 = moments(reference)[method]

@@ -18,7 +18,7 @@ from forecast import evidence, inference, model, prediction, runs, vintages
 from forecast.compilation import Compiled, compile_model
 from forecast.dynamics import DYNAMICS
 from forecast.priors import Parameter
-from forecast.schema import InputError, did_you_mean
+from forecast.schema import InputError
 from forecast.selection import Selection, select
 from forecast.worldviews import Worldview, load_worldviews
 
@@ -71,28 +71,17 @@ def load_inputs(data: Path, priors: Path, as_of: str | None = None) -> Inputs:
     )
 
 
-def pick_worldviews(
-    known: dict[str, Worldview], names: Sequence[str], option: str = "--worldview"
-) -> list[Worldview]:
-    """Worldviews by name, all if none is named; `option` is what an error blames."""
-    for name in names:
-        if name not in known:
-            raise InputError(
-                f"{option}: unknown worldview '{name}'{did_you_mean(name, known)}; "
-                f"there are {', '.join(known)}"
-            )
-    return [known[n] for n in (names or known)]
-
-
 def at_date(inputs: Inputs, date: pd.Timestamp | str) -> Inputs:
     """The same inputs with what was known on another day."""
     snapshot = vintages.as_of(inputs.archive, date)
     return replace(inputs, snapshot=snapshot, selection=select(inputs.archive, snapshot))
 
 
-def declared_parameters(rows: pd.DataFrame, worldview: Worldview) -> dict[str, Parameter]:
-    """Parameters of the joint model of these rows under a worldview, in the model's order."""
-    return model.ordered(model.with_priors(model.parameters(list(DYNAMICS), rows), worldview.priors))
+def declared_parameters(
+    rows: pd.DataFrame, worldview: Worldview, names: Sequence[str] = ()
+) -> dict[str, Parameter]:
+    """Parameters of the model of some dynamics, all if none is named, in the model's order."""
+    return model.ordered(model.with_priors(model.parameters(names or list(DYNAMICS), rows), worldview.priors))
 
 
 def update(
@@ -121,7 +110,6 @@ def update(
                 progress(worldview.name, "compiling", 0.0)
             program = compile_once(compiled, inputs.selection.rows, declared)
             tree, manifest = _fit(inputs, worldview, declared, program, settings, seed, progress)
-            manifest["key"] = key
             found = runs.save(store, inputs.as_of, worldview.name, key, tree, manifest)
         folders.append(found)
     return folders

@@ -106,10 +106,11 @@ def update(
     """Update worldviews on the evidence: posterior over dynamics, and milestones."""
     with _progress() as progress:
         from forecast import batch
+        from forecast.worldviews import pick_worldviews
 
         inputs = batch.load_inputs(data or _home("data"), priors or _home("priors"), as_of)
-        chosen = batch.pick_worldviews(inputs.worldviews, worldview or [])
-        source = batch.pick_worldviews(inputs.worldviews, [odds], "--odds")[0] if odds else None
+        chosen = pick_worldviews(inputs.worldviews, worldview or [])
+        source = pick_worldviews(inputs.worldviews, [odds], "--odds")[0] if odds else None
         folders = batch.update(inputs, chosen, store, seed, progress=progress)
     failed = _show(
         [(folder, source or w) for folder, w in zip(folders, chosen, strict=True)], inputs.milestones, output
@@ -142,11 +143,12 @@ def history(
     with _progress() as progress:
         from forecast import batch, figures, reports, runs
         from forecast import history as room
+        from forecast.worldviews import pick_worldviews
 
         if figure is not None:
             figures.check_file(figure)
         inputs = batch.load_inputs(data or _home("data"), priors or _home("priors"))
-        chosen = batch.pick_worldviews(inputs.worldviews, worldview or [])
+        chosen = pick_worldviews(inputs.worldviews, worldview or [])
         window = room.make_window(inputs, room.dates(inputs.archive, start, end, every))
         folders = room.update(window, chosen, store, seed, progress=progress)
         days = [one.as_of for one in window.inputs]
@@ -185,9 +187,8 @@ def show(
     found = runs.catalogue(store)
     if found.empty:
         raise InputError(f"{store}: no stored runs; run `forecast update` first")
-    newest = found.sort_values("created").drop_duplicates(["as_of", "worldview"], keep="last")
     chosen = []
-    for run in newest.sort_values(["as_of", "worldview"]).itertuples():
+    for run in runs.newest(found).itertuples():
         if run.worldview not in known:
             raise InputError(
                 f"{run.folder}: its worldview '{run.worldview}' is no longer in priors/; restore the file"
@@ -227,12 +228,12 @@ def export(
     priors: PriorsOption = None,
 ) -> None:
     """Write the newest stored run of each worldview and date as a hubverse hub or as plain files."""
-    from forecast import batch, hub, prediction, runs, vintages
     from forecast import export as exporting
-    from forecast.worldviews import load_worldviews
+    from forecast import hub, prediction, runs, vintages
+    from forecast.worldviews import load_worldviews, pick_worldviews
 
     known = load_worldviews(priors or _home("priors"))
-    chosen = [w.name for w in batch.pick_worldviews(known, worldview or [])]
+    chosen = [w.name for w in pick_worldviews(known, worldview or [])]
     folders, notes = exporting.choose(store, chosen, as_of)
     for note in notes:
         print(note, file=sys.stderr)

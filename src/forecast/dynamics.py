@@ -512,24 +512,29 @@ def decaying(
     return Restriction(r, room)
 
 
+# Where returns and ceiling do not set the dynamic apart, they are as wide as the literature has them.
+_WideReturn = Annotated[
+    Array,
+    Parameter(
+        LogUniform(0.4, 3.6),
+        "-",
+        "production",
+        "local return to software effort at 2026.0",
+        _RETURNS,
+        _DH,
+    ),
+]
+_WideRoom = Annotated[
+    Array,
+    Parameter(Uniform(14.0, 37.0), "nats", "production", "software progress left at 2026.0", _ROOM, _DH),
+]
+
+
 @dynamic
 def amdahl(
     *,
-    r: Annotated[
-        Array,
-        Parameter(
-            LogUniform(0.4, 3.6),
-            "-",
-            "production",
-            "local return to software effort at 2026.0",
-            _RETURNS,
-            _DH,
-        ),
-    ],
-    room: Annotated[
-        Array,
-        Parameter(Uniform(14.0, 37.0), "nats", "production", "software progress left at 2026.0", _ROOM, _DH),
-    ],
+    r: _WideReturn,
+    room: _WideRoom,
     phi: Annotated[
         Array,
         Parameter(
@@ -549,21 +554,8 @@ def amdahl(
 @dynamic
 def expanding_pie(
     *,
-    r: Annotated[
-        Array,
-        Parameter(
-            LogUniform(0.4, 3.6),
-            "-",
-            "production",
-            "local return to software effort at 2026.0",
-            _RETURNS,
-            _DH,
-        ),
-    ],
-    room: Annotated[
-        Array,
-        Parameter(Uniform(14.0, 37.0), "nats", "production", "software progress left at 2026.0", _ROOM, _DH),
-    ],
+    r: _WideReturn,
+    room: _WideRoom,
     h: Annotated[
         Array,
         Parameter(

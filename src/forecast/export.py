@@ -91,7 +91,7 @@ class Run:
     @property
     def log_evidence(self) -> np.ndarray:
         """Log marginal likelihood, nats, (dynamic, island)."""
-        return np.asarray(self.tree["evidence"].to_dataset()["log_marginal_likelihood"].values, float)
+        return runs.log_evidence(self.tree)
 
     def weights(self) -> evidence.Weights:
         """Posterior over its dynamics."""
@@ -140,8 +140,7 @@ def choose(store: Path, worldviews: Sequence[str], as_of: str | None = None) -> 
     # A damaged run has no date of making; it must not hide a sound one.
     damaged = found[found["status"] == "damaged"]
     notes = [f"{folder}: damaged, left out" for folder in damaged["folder"]]
-    sound = found[found["status"] != "damaged"].sort_values("created", kind="stable")
-    newest = sound.drop_duplicates(["as_of", "worldview"], keep="last").sort_values(["as_of", "worldview"])
+    newest = runs.newest(found[found["status"] != "damaged"])
     notes += [
         f"{r.worldview} as of {r.as_of}: failed its gate, left out"
         for r in newest.itertuples()

@@ -65,7 +65,7 @@ def dates(
     last = vintages.last_published(archive)
     published = archive.observations["published_at"]
     first = pd.Timestamp(published.min())
-    low, high = _day(start, "--from"), last if end is None else _day(end, "--to")
+    low, high = vintages.day_of(start, "--from"), last if end is None else vintages.day_of(end, "--to")
     if low > high:
         raise InputError(
             f"--from: {low:%Y-%m-%d} is after --to, {high:%Y-%m-%d}; give an earlier day or a later --to"
@@ -84,15 +84,6 @@ def dates(
         what = "day of publication" if every == "publication" else f"end of a {every}"
         raise InputError(f"--every: no {what} from {low:%Y-%m-%d} to {high:%Y-%m-%d}; widen the dates")
     return list(days)
-
-
-def _day(text: str, option: str) -> pd.Timestamp:
-    try:
-        if len(text) != 10:
-            raise ValueError(text)
-        return pd.Timestamp(datetime.date.fromisoformat(text))
-    except ValueError:
-        raise InputError(f"{option}: '{text}' is not a day of the calendar; write it as YYYY-MM-DD") from None
 
 
 @dataclass(frozen=True)
@@ -230,17 +221,15 @@ class _Stored(NamedTuple):
     manifest: dict[str, Any]
 
     @property
-    def log_evidence(self) -> np.ndarray:
-        return np.asarray(self.tree["evidence"].to_dataset()["log_marginal_likelihood"].values)
-
-    @property
     def fit(self) -> inference.Fit:
         """The fit a later date starts from; its draws are those kept, in single precision."""
         draws = np.stack([self.tree[f"{n}/particles"].to_dataset()["x"].values for n in DYNAMICS]).astype(
             float
         )
         check = self.tree["evidence"].to_dataset()["one_shot"].values
-        return inference.Fit(draws, self.log_evidence, check, (), float(self.manifest["step_size"]))
+        return inference.Fit(
+            draws, runs.log_evidence(self.tree), check, (), float(self.manifest["step_size"])
+        )
 
 
 def _run(step: _Step, compiled: Compiled, progress: batch.Progress | None) -> _Stored:
@@ -257,7 +246,7 @@ def _run(step: _Step, compiled: Compiled, progress: batch.Progress | None) -> _S
         done = _fit(step, compiled, start, progress)
     increment = None
     if start and done.manifest["status"] == "done":
-        change, error = evidence.increments(start.log_evidence, done.log_evidence)
+        change, error = evidence.increments(runs.log_evidence(start.tree), runs.log_evidence(done.tree))
         increment = {n: [float(change[k]), float(error[k])] for k, n in enumerate(DYNAMICS)}
     how = {"from": before.manifest["as_of"] if before else None, "increment": increment}
     return _Stored(done.tree, done.manifest | how | {"seconds": round(time.monotonic() - began, 2)})

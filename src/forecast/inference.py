@@ -59,7 +59,7 @@ class Settings:
 
 
 PILOT_SWEEPS = 3
-"""Sweeps at the posterior in the run that only finds where it lies; the last ones are what is fitted."""
+"""Sweeps at the posterior in the run that only finds where it lies."""
 PILOT_ESS = 0.3
 """Effective share of particles in the run that only finds where the posterior lies."""
 INFLATION = 1.1
@@ -217,7 +217,7 @@ def sample(
     draws = _draw(run, np.array(chosen), leg, _metric(leg, _moments(cloud.x)))
     relative = _relative(compiled, draws, inputs, np.repeat(-log_pseudo[:, None], s.islands, axis=1), cloud)
     log_evidence = relative + log_z - logsumexp(log_pseudo[:, None] + relative, axis=0)
-    check = np.array([_one_shot(compiled, rng, draws[k], k, inputs) for k in range(K)])
+    check = np.array([one_shot(compiled, rng, draws[k], k, inputs) for k in range(K)])
     return Fit(draws, log_evidence, check, tuple(run.stages), run.step_size)
 
 
@@ -253,19 +253,19 @@ def _pilot(run: _Run, inputs: Any, draw_prior: Callable[[int, int], np.ndarray])
 
     leg = _Leg(ends, lambda t: ((0.0, 1.0, t), inputs))
     cloud = _cloud(_spread(x, s.islands, K), leg)
-    cloud = _temper(run, cloud, leg, PILOT_ESS, PILOT_SWEEPS, "looking for the posterior", steps=1)[0]
+    cloud = _temper(run, cloud, leg, PILOT_ESS, PILOT_SWEEPS, "looking for the posterior", quick=True)[0]
     mean, factor = _moments(cloud.x)
     run.stages.clear()
     return Gaussian(mean, INFLATION * factor)
 
 
 def _temper(
-    run: _Run, cloud: Particles, leg: _Leg, ess: float, sweeps: int, what: str, steps: int | None = None
+    run: _Run, cloud: Particles, leg: _Leg, ess: float, sweeps: int, what: str, quick: bool = False
 ) -> tuple[Particles, np.ndarray, np.ndarray]:
     """Take particles along a path; return them, the pseudo-odds at its end, and log Z of each island.
 
-    Pseudo-odds give every label its share of the particles at each temperature.  With `steps`, only
-    the last temperature has as many as the settings say.
+    Pseudo-odds give every label its share of the particles at each temperature.  A quick run moves
+    particles only once before the last temperature.
     """
     K, s, rng = cloud.end.shape[-1], run.settings, run.rng
     log_pseudo = np.full(K, -np.log(K))
@@ -284,9 +284,7 @@ def _temper(
         x = np.take_along_axis(cloud.x, chosen[..., None], axis=1)
         target = np.take_along_axis(target, chosen[..., None], axis=1)
         label = np.argmax(target + rng.gumbel(size=target.shape), axis=-1)
-        moves, times = (s.steps, sweeps) if steps is None else (steps, 1)
-        if steps and power == 1.0:
-            moves, times = s.steps, sweeps
+        moves, times = (1, 1) if quick and power < 1.0 else (s.steps, sweeps)
         states = _stage(run, x.reshape(-1, x.shape[-1]), label.ravel(), leg, power, metric, times, moves)
         cloud = _cloud(_by_island(states, s.islands), leg)
         run.report(what, power)
@@ -371,20 +369,16 @@ def advance(
     per_label = max(1, s.chains // K)
     label = np.repeat(np.arange(K), islands)
 
-    def ends_at(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        which = np.repeat(label, x.shape[1])
-        first, last = (
-            np.add(*_density(compiled, x.reshape(-1, D), which, data)).reshape(*x.shape[:2], 1)
-            for data in (before, after)
-        )
+    def ends(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        which = np.repeat(label, len(x) // len(label))
+        first, last = (np.add(*_density(compiled, x, which, data)) for data in (before, after))
         return first, last
 
     def at(t: float) -> tuple[tuple[float, float, float], Any]:
         return (0.0, 1.0, 1.0), {**after, "weight": (1 - t) * before["weight"] + t * after["weight"]}
 
-    leg = _Leg(lambda x: (x, x), at)
-    x = fit.draws.reshape(K * islands, -1, D)
-    cloud = Particles(x, *ends_at(x))
+    leg = _Leg(ends, at)
+    cloud = _cloud(fit.draws.reshape(K * islands, -1, D), leg)
     power, log_z = 0.0, np.zeros(K * islands)
     while power < 1.0:
         new_power = min(
@@ -403,11 +397,10 @@ def advance(
             states = _stage(
                 run, origin.reshape(-1, D), np.repeat(label, per_label), leg, power, metric, s.sweeps, s.steps
             )
-            x = _by_island(states, K * islands)
-            cloud = Particles(x, *ends_at(x))
+            cloud = _cloud(_by_island(states, K * islands), leg)
             run.report("reweighting", power)
     draws = _draw(run, origin.reshape(K, islands, per_label, D), leg, metric)
-    check = np.array([_one_shot(compiled, run.rng, draws[k], k, after) for k in range(K)])
+    check = np.array([one_shot(compiled, run.rng, draws[k], k, after) for k in range(K)])
     # Increments set the level; what sets labels apart is read off the new draws, so errors do not add up.
     log_evidence = _relative(compiled, draws, after, fit.log_evidence + log_z.reshape(K, islands))
     return Fit(draws, log_evidence, check, tuple(run.stages), run.step_size)
@@ -520,10 +513,18 @@ def _by_island(states: np.ndarray, islands: int) -> np.ndarray:
     return np.moveaxis(shaped, 0, 2).reshape(islands, -1, D)
 
 
-def _one_shot(
+def one_shot(
     compiled: Compiled, rng: np.random.Generator, draws: np.ndarray, label: int, data: Any
 ) -> tuple[float, float]:
-    """Log evidence of one label from its draws alone, by bridge sampling against a fitted Gaussian."""
+    """Log evidence of one label from its draws alone, and its error, by `bridge.bridge`.
+
+    Parameters
+    ----------
+    draws
+        Unconstrained draws of the label, (chain, draw, dimension).
+    data
+        Values of all `pm.Data` of the model.
+    """
 
     def log_target(x: np.ndarray) -> np.ndarray:
         prior, likelihood = _density(compiled, x, np.full(len(x), label), data)

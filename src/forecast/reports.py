@@ -11,7 +11,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from forecast import evidence, prediction
+from forecast import evidence, prediction, runs
 
 KEY_MILESTONES = ("m_10", "W_2", "H_20", "F_90", "automated_ai_researcher", "plateau")
 """Milestones in the short table; `--format json` has all."""
@@ -45,7 +45,7 @@ def record(
     """
     found = tree["evidence"].to_dataset()
     names = [str(n) for n in found["dynamic"].values]
-    log_evidence = found["log_marginal_likelihood"].values
+    log_evidence = runs.log_evidence(tree)
     prior = np.array([odds.get(n, 0.0) for n in names])
     mean, se = evidence.mean_evidence(log_evidence)
     weights = evidence.weights(log_evidence, prior)

@@ -274,6 +274,17 @@ def catalogue(store: Path) -> pd.DataFrame:
     return table.assign(created=pd.to_datetime(table["created"], utc=True))
 
 
+def newest(table: pd.DataFrame) -> pd.DataFrame:
+    """Newest run of each date and worldview among those of a `catalogue`, in that order."""
+    last = table.sort_values("created", kind="stable").drop_duplicates(["as_of", "worldview"], keep="last")
+    return last.sort_values(["as_of", "worldview"])
+
+
+def log_evidence(tree: xr.DataTree) -> np.ndarray:
+    """Log marginal likelihood of a run's dynamics, nats, (dynamic, island)."""
+    return np.asarray(tree["evidence"].to_dataset()["log_marginal_likelihood"].values, float)
+
+
 def sweep(store: Path, older_than: float = 3600.0) -> list[Path]:
     """Remove what crashed writers left, and return it.
 

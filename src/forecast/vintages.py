@@ -121,6 +121,14 @@ def last_published(archive: Archive) -> pd.Timestamp:
     return pd.Timestamp(archive.observations["published_at"].max())
 
 
+def day_of(date: pd.Timestamp | datetime.date | str, where: str) -> pd.Timestamp:
+    """A day of the calendar, as text YYYY-MM-DD; `where` is what an error blames."""
+    day = pd.NaT if isinstance(date, str) and not _is_day(date) else pd.Timestamp(date).tz_localize(None)
+    if pd.isna(day):
+        raise InputError(f"{where}: '{date}' is not a day of the calendar; write it as YYYY-MM-DD")
+    return day
+
+
 def as_of(archive: Archive, date: pd.Timestamp | datetime.date | str) -> pd.DataFrame:
     """Return what was known on a day: of each `OBSERVATION`, the last value published by then.
 
@@ -143,9 +151,7 @@ def as_of(archive: Archive, date: pd.Timestamp | datetime.date | str) -> pd.Data
     InputError
         If ``date`` is no day of the calendar, or before the first published row.
     """
-    day = pd.NaT if isinstance(date, str) and not _is_day(date) else pd.Timestamp(date).tz_localize(None)
-    if pd.isna(day):
-        raise InputError(f"as_of: '{date}' is not a day of the calendar; write it as YYYY-MM-DD")
+    day = day_of(date, "as_of")
     last = last_published(archive)
     first = archive.observations["published_at"].min()
     if day < first:

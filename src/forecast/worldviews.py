@@ -86,6 +86,19 @@ def load_worldviews(directory: Path) -> dict[str, Worldview]:
     return {path.stem: load_worldview(path) for path in _files(directory)}
 
 
+def pick_worldviews(
+    known: dict[str, Worldview], names: Sequence[str], option: str = "--worldview"
+) -> list[Worldview]:
+    """Worldviews by name, all if none is named; `option` is what an error blames."""
+    for name in names:
+        if name not in known:
+            raise InputError(
+                f"{option}: unknown worldview '{name}'{did_you_mean(name, known)}; "
+                f"there are {', '.join(known)}"
+            )
+    return [known[n] for n in (names or known)]
+
+
 def check(directory: Path) -> list[str]:
     """Return one plain line for each problem in a folder's worldviews."""
     try:
