@@ -16,6 +16,8 @@ FLOORS = (
     ("export", "submission", "hub", "comparison"),
     ("batch",),
     ("history",),
+    ("console",),
+    ("input_commands", "run_commands"),
     ("cli",),
 )
 """Rooms from the ground up; a room may import what stands before it, on its floor or below."""
@@ -29,7 +31,13 @@ LONGER = {
     "vintages": "one archive: what is read, checked, dated and appended share a table of columns",
 }
 """Rooms that may be longer, and why."""
-TESTED_WITH = {"bridge": "inference", "kernels": "compilation"}
+TESTED_WITH = {
+    "bridge": "inference",
+    "kernels": "compilation",
+    "console": "cli",
+    "input_commands": "cli",
+    "run_commands": "cli",
+}
 """Rooms tested through another that uses them."""
 
 

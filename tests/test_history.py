@@ -15,7 +15,19 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from forecast import batch, cli, evidence, figures, history, inference, model, reports, runs, vintages
+from forecast import (
+    batch,
+    cli,
+    console,
+    evidence,
+    figures,
+    history,
+    inference,
+    model,
+    reports,
+    runs,
+    vintages,
+)
 from forecast.dynamics import DYNAMICS
 from forecast.schema import InputError
 from forecast.selection import select
@@ -279,7 +291,7 @@ def test_a_record_has_every_field(said):
 
 
 def test_tables_have_a_row_for_each_date_and_the_sum(said, capsys):
-    cli._print(reports.history_tables(said, {reports.HISTORY_MILESTONE: "All of it"}))
+    console.show_table(reports.history_tables(said, {reports.HISTORY_MILESTONE: "All of it"}))
     out = capsys.readouterr().out
     assert all(text in out for text in (*PAIR, "increments", "All of it", "pass"))
 

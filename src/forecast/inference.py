@@ -169,6 +169,7 @@ def sample(
     data: Data | None = None,
     progress: Progress | None = None,
     draw_prior: Callable[[int, int], np.ndarray] | None = None,
+    reference: Gaussian | None = None,
 ) -> Fit:
     """Posterior draws and evidence of every label.
 
@@ -187,6 +188,9 @@ def sample(
     draw_prior
         (seed, size) -> unconstrained prior draws whose labels cycle 0, 1, ...; needed where the prior
         of a variable depends on the label, or to spare `pm.draw`.
+    reference
+        Where the posterior lies, if that is known, say from a neighbouring model: the path starts there.
+        By default a pilot run finds out.
 
     Returns
     -------
@@ -195,7 +199,8 @@ def sample(
         the evidence afterwards.
     """
     run, inputs = _Run(compiled, seed, settings, progress), _inputs(compiled, data)
-    reference = _pilot(run, inputs, draw_prior or compiled.draw_prior)
+    if reference is None:
+        reference = _pilot(run, inputs, draw_prior or compiled.draw_prior)
     s, rng, K = settings, run.rng, compiled.labels
 
     def ends(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
