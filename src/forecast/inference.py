@@ -47,12 +47,12 @@ class Settings:
 
     islands: int = 8
     """An even number."""
-    chains: int = 64
+    chains: int = 96
     """Chains per island."""
     steps: int = 4
     """States kept from each chain in one sweep."""
     sweeps: int = 1
-    final_sweeps: int = 10
+    final_sweeps: int = 8
     """Sweeps at the posterior whose states become draws."""
     ess: float = 0.5
     """Effective share of particles at which the next temperature is set."""
