@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import concurrent.futures as cf
 import os
 import signal
 import sys
@@ -112,6 +113,21 @@ def real(step: history.Step, before: history.Stored | None) -> history.Stored:
     """The engine, at a gate that lets everything pass and is tried once."""
     batch.GATE, batch.ATTEMPTS = LAX, 1
     return workers.fit(step, before)
+
+
+class Inline:
+    """Fits in this process."""
+
+    def submit(self, payload: bytes) -> cf.Future[history.Stored]:
+        future: cf.Future[history.Stored] = cf.Future()
+        try:
+            future.set_result(workers.work(payload))
+        except Exception as error:
+            future.set_exception(error)
+        return future
+
+    def close(self) -> None:
+        pass
 
 
 def main() -> None:

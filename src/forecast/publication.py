@@ -205,7 +205,7 @@ def content(readings: Sequence[Reading], inputs: Inputs, outputs: Outputs) -> st
         "archive": vintages.data_hash(inputs.archive.observations),
         "indicators": inputs.archive.indicators.to_csv(),
         "milestones": repr(inputs.milestones),
-        "outputs": outputs.model_dump(),
+        "outputs": outputs.model_dump(exclude={"folder"}),
         "code": runs.code_version(),
     }
     return runs.run_key(made_of)
