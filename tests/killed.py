@@ -20,7 +20,6 @@ import warnings
 from pathlib import Path
 
 import made
-
 from forecast import batch, export, journal, runs, scheduling
 from forecast.jobs import load_job
 
@@ -59,8 +58,8 @@ def child(todo, store: Path, out: Path, event: int | None, seconds: float | None
     if pid == 0:
         count = [0]
 
-        def hook(name: str, _: object) -> None:
-            if name in COUNTED:
+        def hook(name: str, about: tuple) -> None:
+            if name in COUNTED and (name != "open" or about[2] & (os.O_WRONLY | os.O_RDWR)):
                 count[0] += 1
                 if count[0] == event:
                     os.kill(os.getpid(), signal.SIGKILL)

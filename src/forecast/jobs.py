@@ -175,6 +175,11 @@ def _line(problem: Any) -> str:
 
 def _fields(place: Iterable[Any]) -> list[str]:
     """Keys that a table of a job file may have."""
-    tables: dict[Any, type[_Table]] = {"dates": Dates, "gates": Gates, "outputs": Outputs, "triggers": Trigger}
+    tables: dict[Any, type[_Table]] = {
+        "dates": Dates,
+        "gates": Gates,
+        "outputs": Outputs,
+        "triggers": Trigger,
+    }
     table = next((tables[p] for p in place if p in tables), Job)
     return list(table.model_fields)

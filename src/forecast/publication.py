@@ -160,8 +160,9 @@ def fired(
     Returns
     -------
     list of dict
-        ``trigger``, ``reading``, ``value``, ``se``, ``last`` (None at first), ``limit``, ``fired``, and
-        ``beyond_noise``: whether the distance from the limit exceeds `comparison.NOISE` standard errors.
+        ``trigger``, ``reading``, ``value``, ``se``, ``last`` (None at first), ``limit``, ``fired`` (None
+        where there is nothing to compare with), and ``beyond_noise``: whether the distance from the limit
+        exceeds `comparison.NOISE` standard errors.
     """
     found = []
     for trigger in triggers:
@@ -187,8 +188,8 @@ def fired(
                     "se": se,
                     "last": before and before[0],
                     "limit": f"{kind} {limit:g}",
-                    "fired": bool(excess is not None and excess > 0),
-                    "beyond_noise": bool(excess is not None and abs(excess) > NOISE * (error or 0.0)),
+                    "fired": None if excess is None else bool(excess > 0),
+                    "beyond_noise": None if excess is None else bool(abs(excess) > NOISE * (error or 0.0)),
                 }
             )
     return found
@@ -284,7 +285,8 @@ def tables(summary: Mapping[str, Any]) -> RenderableType:
                 f"{t['value']:.3f} ± {t['se']:.3f}",
                 "-" if t["last"] is None else f"{t['last']:.3f}",
                 t["limit"],
-                ("YES" if t["fired"] else "no") + ("" if t["beyond_noise"] else ", within noise"),
+                {None: "-", True: "YES", False: "no"}[t["fired"]]
+                + (", within noise" if t["beyond_noise"] is False else ""),
             ]
             for t in summary["triggers"]
         ]
