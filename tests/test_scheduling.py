@@ -454,7 +454,7 @@ def test_a_fit_that_raises_stops_its_own_chain_only(here, todo):
 
 def test_a_worker_of_other_code_is_refused(here, todo, monkeypatch):
     payload = workers.pack(made.fit, todo.steps[0], None)
-    monkeypatch.setattr(runs, "code_version", lambda: "other")
+    monkeypatch.setattr(workers, "CODE", "other")
     with pytest.raises(InputError, match="a worker has other code, other, than"):
         workers.work(payload)
 

@@ -253,7 +253,7 @@ def run(
 ) -> dict[str, Any]:
     """Do a plan: fit what is missing, publish if all passed, remember the newest numbers; the summary.
 
-    The caller holds `locking.lock` of the store.
+    The caller holds `journal.lock` of the store.
 
     Parameters
     ----------

@@ -20,6 +20,8 @@ from forecast import batch, history, runs, vintages
 from forecast.compilation import Compiled
 from forecast.schema import InputError
 
+CODE = runs.code_version()
+"""What this process has imported, whatever happens to the files meanwhile."""
 Take = Callable[[history.Step, history.Stored | None], history.Stored]
 """What a worker does: a date, and the run of the date before, to the run of the date."""
 _PROGRAMS: dict[str, dict[tuple[str, ...], Compiled]] = {}
@@ -38,15 +40,15 @@ def fit(step: history.Step, before: history.Stored | None) -> history.Stored:
 def work(payload: bytes) -> history.Stored:
     """Do in a worker what `pack` packed."""
     code, take, step, before = cloudpickle.loads(payload)
-    if code != runs.code_version():
-        raise InputError(f"a worker has other code, {runs.code_version()}, than {code}; install the same")
+    if code != CODE:
+        raise InputError(f"a worker has other code, {CODE}, than {code}; install the same")
     return take(step, before)
 
 
 def pack(take: Take, step: history.Step, before: history.Stored | None) -> bytes:
     """A fit as bytes, for `work`."""
     # By value: bounds of parameters are functions without a name, which pickle refuses.
-    return cloudpickle.dumps((runs.code_version(), take, step.alone(), before))
+    return cloudpickle.dumps((CODE, take, step.alone(), before))
 
 
 class Slot(Protocol):
