@@ -161,8 +161,10 @@ def _write(folder: Path, tree: xr.DataTree, manifest: Mapping[str, Any]) -> None
         }
         for node in tree.subtree
     }
-    tree.to_netcdf(folder / TREE, engine="h5netcdf", encoding=encoding)
-    whole = dict(manifest) | {"file_hash": file_hash(folder / TREE)}
+    # In memory first: HDF5 ends the process when a disk is full.
+    content = tree.to_netcdf(engine="h5netcdf", encoding=encoding)
+    (folder / TREE).write_bytes(content)
+    whole = dict(manifest) | {"file_hash": hashlib.sha256(content).hexdigest()}
     text = json.dumps(whole, indent=2, sort_keys=True, allow_nan=False, default=_plain)
     (folder / MANIFEST).write_text(text + "\n", encoding="utf-8")
     for path in (folder / TREE, folder / MANIFEST, folder):
