@@ -16,8 +16,9 @@ FLOORS = (
     ("export", "submission", "hub", "comparison"),
     ("batch",),
     ("history",),
+    ("jobs", "journal", "workers", "publication", "scheduling"),
     ("console",),
-    ("input_commands", "run_commands"),
+    ("input_commands", "run_commands", "job_commands"),
     ("cli",),
 )
 """Rooms from the ground up; a room may import what stands before it, on its floor or below."""
@@ -36,6 +37,7 @@ TESTED_WITH = {
     "kernels": "compilation",
     "console": "cli",
     "input_commands": "cli",
+    "job_commands": "scheduling",
     "run_commands": "cli",
 }
 """Rooms tested through another that uses them."""

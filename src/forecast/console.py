@@ -2,11 +2,6 @@
 
 from __future__ import annotations
 
-import os
-
-# Before anything imports PyTensor: draws must not depend on whether its cache is warm.
-os.environ.setdefault("PYTENSOR_FLAGS", "numba__fastmath=False")
-
 import sys
 from enum import StrEnum
 from pathlib import Path
