@@ -11,13 +11,13 @@ SOURCES = {p.stem: p for p in sorted((ROOT / "src" / "forecast").glob("*.py")) i
 FLOORS = (
     ("schema", "kernels", "compilation", "bridge", "inference", "evidence"),
     ("priors", "vintages", "runs", "laws"),
-    ("dynamics", "indicators", "selection", "prediction"),
+    ("dynamics", "indicators", "selection", "prediction", "scoring", "baselines"),
     ("model", "reports", "figures", "worldviews"),
     ("export", "submission", "hub", "comparison"),
     ("batch",),
-    ("history",),
+    ("history", "backtest", "scorecard", "moves"),
     ("console",),
-    ("input_commands", "run_commands"),
+    ("input_commands", "run_commands", "record_commands"),
     ("cli",),
 )
 """Rooms from the ground up; a room may import what stands before it, on its floor or below."""
@@ -37,6 +37,7 @@ TESTED_WITH = {
     "console": "cli",
     "input_commands": "cli",
     "run_commands": "cli",
+    "record_commands": "cli",
 }
 """Rooms tested through another that uses them."""
 

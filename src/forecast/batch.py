@@ -116,13 +116,19 @@ def update(
 
 
 def compile_once(
-    compiled: dict[tuple[str, ...], Compiled], rows: pd.DataFrame, declared: dict[str, Parameter]
+    compiled: dict[tuple[str, ...], Compiled],
+    rows: pd.DataFrame,
+    declared: dict[str, Parameter],
+    predictive: bool = False,
 ) -> Compiled:
-    """The joint model of `rows`, compiled unless `compiled` has one of the same families of priors."""
+    """The joint model of `rows`, compiled unless `compiled` has one of the same families of priors.
+
+    A `predictive` one also records the law of each row; one dictionary holds models of one kind.
+    """
     shape = tuple(f"{n} {p.prior.family}" for n, p in declared.items())
     if shape not in compiled:
         equal = [1 / len(DYNAMICS)] * len(DYNAMICS)
-        compiled[shape] = compile_model(model.build(list(DYNAMICS), rows, declared, equal))
+        compiled[shape] = compile_model(model.build(list(DYNAMICS), rows, declared, equal, predictive))
     return compiled[shape]
 
 
