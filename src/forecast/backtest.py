@@ -242,9 +242,12 @@ def _forecast(
     odds = np.array([worldview.odds[n] for n in DYNAMICS])
     weights = evidence.weights(runs.log_evidence(fitted.tree), odds)
     return Forecast(
-        *(found[n].values.astype(float) for n in ("log_density", "log_density_se", "draws")),
-        *weights,
-        fitted.manifest["gate"],
+        log_density=found["log_density"].values,
+        log_density_se=found["log_density_se"].values,
+        draws=found["draws"].values.astype(float),
+        weight=weights.posterior,
+        weight_se=weights.posterior_se,
+        failed=fitted.manifest["gate"],
     )
 
 

@@ -245,7 +245,7 @@ def package(
     for name in DYNAMICS:
         theta = _named(judged.draws[name]["theta"], name)
         spread = thin(theta.sizes["draw"])
-        predicted = prediction.predict(name, _with_priors(theta, inputs, declared, seed), inputs.milestones)
+        predicted = predict(name, judged.draws[name], inputs, declared, seed)
         tree[f"{name}/posterior"] = xr.DataTree(theta.isel(draw=spread).astype("float32"))
         likelihood = judged.draws[name]["row_log_likelihood"].isel(draw=spread)
         if counted is not None:
@@ -276,6 +276,14 @@ def package(
         "observations": observations(inputs.selection.rows),
     }
     return tree, manifest
+
+
+def predict(
+    name: str, draws: xr.Dataset, inputs: Inputs, declared: dict[str, Parameter], seed: int
+) -> xr.Dataset:
+    """Paths and milestones of one dynamic at its draws, those of `inference.describe`."""
+    theta = _with_priors(_named(draws["theta"], name), inputs, declared, seed)
+    return prediction.predict(name, theta, inputs.milestones)
 
 
 def observations(rows: pd.DataFrame) -> list[list[Any]]:

@@ -8,6 +8,7 @@ changed prior is a changed map, not a changed model: nothing is compiled again.
 from __future__ import annotations
 
 import datetime as dt
+import re
 import reprlib
 import sys
 import typing
@@ -147,6 +148,30 @@ def _beta_table(alpha: float, beta: float) -> np.ndarray:
         table = np.where(x < 0.5, np.log(x) - np.log1p(-x), np.log1p(-y) - np.log(y))
     table.flags.writeable = False
     return table
+
+
+def read_prior(text: str) -> Prior:
+    """The prior that prints as `text`, to the four digits printed.
+
+    Raises
+    ------
+    InputError
+        The text is none that a prior prints as.
+    """
+    match = re.fullmatch(r"(\w+)\((.*)\)", text)
+    if not match:
+        raise InputError(f"'{text}' is no prior; write it as normal(mean 0, sd 1)")
+    parts = [part.split() for part in match[2].split(", ")]
+    if not all(len(part) == 2 for part in parts):
+        raise InputError(f"'{text}': give each field as a name and a number")
+    return make_prior(match[1], {name: _number(number) for name, number in parts}, text)
+
+
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        return float("nan")
 
 
 WIDER = 2.0

@@ -21,6 +21,7 @@ from forecast.console import (
     progress_bar,
     show_table,
 )
+from forecast.schema import InputError
 
 
 @app.command()
@@ -73,3 +74,44 @@ def backtest(
     else:
         show_table(scorecard.tables(found))
     raise typer.Exit(1 if any(one["gate"] == "fail" for one in found["origins"]) else 0)
+
+
+@app.command()
+def moved(
+    start: Annotated[str, typer.Option("--from", help="First day, YYYY-MM-DD.")],
+    end: Annotated[
+        str | None, typer.Option("--to", help="Second day, YYYY-MM-DD; default the last published one.")
+    ] = None,
+    worldview: Annotated[
+        list[str] | None, typer.Option(help="Worldview to account for; repeat for several. Default all.")
+    ] = None,
+    store: StoreOption = Path("runs"),
+    seed: Annotated[int, typer.Option(help="Seed of the sampler; same seed, same numbers.", min=0)] = 1,
+    output: FormatOption = Format.table,
+    data: DataOption = None,
+    priors: PriorsOption = None,
+) -> None:
+    """Say why each milestone moved between two days: new and revised rows, priors, code, noise."""
+    with progress_bar() as progress:
+        from rich.console import Group
+
+        from forecast import batch, moves, vintages
+        from forecast.worldviews import pick_worldviews
+
+        inputs = batch.load_inputs(data or home("data"), priors or home("priors"))
+        chosen = pick_worldviews(inputs.worldviews, worldview or [])
+        last = vintages.last_published(inputs.archive)
+        days = vintages.day_of(start, "--from"), last if end is None else vintages.day_of(end, "--to")
+        if not days[0] < days[1] <= last:
+            raise InputError(
+                f"--to: give a day after --from, {days[0]:%Y-%m-%d}, and up to the last published, "
+                f"{last:%Y-%m-%d}"
+            )
+        names = tuple(f"{day:%Y-%m-%d}" for day in days)
+        found = [moves.ledger(inputs, (names[0], names[1]), w, store, seed, None, progress) for w in chosen]
+    if output is Format.json:
+        print(json.dumps(found, indent=1, allow_nan=False))
+    else:
+        titles = {n: m.title for n, m in inputs.milestones.items()}
+        show_table(Group(*(moves.tables(one, titles) for one in found)))
+    raise typer.Exit(1 if any(one["gate"] == "fail" for one in found) else 0)

@@ -102,11 +102,11 @@ def _groups(table: pd.DataFrame, horizons: Sequence[str]) -> list[tuple[str, str
 
 def _block(plan: backtest.Plan, horizon: str) -> int:
     """Neighbouring origins that may be scored on the same row within a horizon."""
-    days = [pd.Timestamp(one.as_of) for one in plan.window.inputs]
+    days = pd.DatetimeIndex([one.as_of for one in plan.window.inputs])
     if len(days) < 2:
         return 1
     low, high = (0, plan.horizons[-1]) if horizon == ALL else map(int, horizon.rstrip("m").split("-"))
-    apart = float(np.median(np.diff(days) / pd.Timedelta(days=1))) / _MONTH
+    apart = float(np.median(np.diff(days.to_numpy()) / np.timedelta64(1, "D"))) / _MONTH
     # Ends of months are some days more or less than whole months apart.
     return max(1, math.ceil((high - low) / apart - 0.1))
 
