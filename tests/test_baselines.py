@@ -68,7 +68,11 @@ def test_series_join_suites_and_part_companies(selection):
     names = series(rows)
     time_horizon = rows["indicator"] == "time_horizon"
     assert rows[time_horizon]["indicator_id"].nunique() == 2 and names[time_horizon].nunique() == 1
-    assert set(names[rows["indicator_id"] == "headcount"]) == {"headcount/OpenAI", "headcount/Anthropic"}
+    code = rows["indicator_id"] == "ai_code_share"
+    assert (
+        set(names[code]) == {f"ai_code_share/{c}" for c in rows["company"][code]}
+        and names[code].nunique() > 1
+    )
     assert set(quantities(rows[rows["indicator"] == "ladder"])) == set(
         rows[rows["indicator"] == "ladder"]["indicator_id"]
     )

@@ -65,9 +65,9 @@ def test_no_forecast_has_no_score():
 
 def test_the_truth_scores_best_and_is_covered():
     rng = np.random.default_rng(3)
-    y = rng.normal(size=4000)
-    seen = outcome(y, threshold=1.0)
-    true, wrong = (score_student(seen, student(4000, 1e6, loc, sd)) for loc, sd in ((0, 1), (0.5, 0.5)))
+    y = rng.standard_t(250, size=4000)
+    seen = outcome(y, threshold=0.5)
+    true, wrong = (score_student(seen, student(4000, 250, loc, sd)) for loc, sd in ((0, 1), (0.5, 0.5)))
     better = {"log_score": 1, "crps": -1, "brier": -1}
     for name, sign in better.items():
         gap = sign * (true[name] - wrong[name])

@@ -74,7 +74,8 @@ def score_student(outcome: Outcome, forecast: Student) -> pd.DataFrame:
         # The upper tail is read from above, where it is precise.
         inside = np.where(low > 0.5, law.sf(outcome.low) - law.sf(outcome.high), high - low)
         log_score = np.where(outcome.exact, law.logpdf(outcome.low), np.log(inside))
-    crps = scoringrules.crps_t(outcome.low, *forecast, backend="numpy")
+    value = np.where(outcome.exact, outcome.low, forecast.loc)
+    crps = scoringrules.crps_t(value, *forecast, backend="numpy")
     quantiles = {f"q{100 * q:.0f}": law.ppf(q) for q in QUANTILES}
     return _table(outcome, log_score, crps, low, law.sf(outcome.threshold), quantiles)
 
