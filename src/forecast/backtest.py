@@ -310,7 +310,8 @@ def score(plan: Plan, forecasts: Mapping[str, Sequence[Forecast]], archive: vint
     pairs = model.median_laws(next(iter(DYNAMICS)), rows, declared)
     seen = Observed(*(np.concatenate(x) for x in zip(*(y for _, y in pairs), strict=True)))
     counted = np.concatenate([np.full(len(y.low), isinstance(law, Counted)) for law, y in pairs])
-    value = np.where(seen.exact, seen.low, np.nan)
+    # A count is of its own sample, so it is compared with no other.
+    value = np.where(seen.exact & ~counted, seen.low, np.nan)
     series = baselines.series(rows).to_numpy()
     parts, weights = [], []
     for i, target in enumerate(plan.targets):
@@ -321,8 +322,7 @@ def score(plan: Plan, forecasts: Mapping[str, Sequence[Forecast]], archive: vint
         about = _about(plan, i, archive, series).assign(low=outcome.low, high=outcome.high)
         about["threshold"] = outcome.threshold
         for name in baselines.BASELINES:
-            usable = np.where(counted, np.nan, value)
-            student = baselines.predict(name, rows, usable, known, place)
+            student = baselines.predict(name, rows, value, known, place)
             found = scoring.score_student(outcome, student).assign(log_score_se=0.0)
             parts.append(_join(about, found, NO_WORLDVIEW, name))
         mixes, stacked = _mixtures(plan, forecasts, i)

@@ -149,6 +149,8 @@ def stack(log_density: Numbers) -> Numbers:
     ndarray
         (component,), summing to one.
     """
+    # What every component calls impossible says nothing about weights.
+    log_density = log_density[np.isfinite(log_density).any(axis=1)]
     count, components = log_density.shape
     log_w = np.full(components, -np.log(components))
     for _ in range(2000 if count else 0):
