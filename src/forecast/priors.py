@@ -41,7 +41,9 @@ class Prior:
 
     def __str__(self) -> str:
         names = FAMILIES[self.family].fields
-        inner = ", ".join(f"{n} {v:.4g}" for n, v in zip(names, (self.a, self.b), strict=False))
+        # Calendar years need the digits.
+        shown = (f"{v:.6g}" if abs(v) >= 1000 else f"{v:.4g}" for v in (self.a, self.b))
+        inner = ", ".join(f"{n} {v}" for n, v in zip(names, shown, strict=False))
         return f"{self.family}({inner})"
 
     @property
@@ -151,7 +153,7 @@ def _beta_table(alpha: float, beta: float) -> np.ndarray:
 
 
 def read_prior(text: str) -> Prior:
-    """The prior that prints as `text`, to the four digits printed.
+    """The prior that prints as `text`, to the digits printed.
 
     Raises
     ------
