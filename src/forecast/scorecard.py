@@ -20,6 +20,8 @@ from forecast.worldviews import Worldview, late_names
 
 ALL = "all"
 """Every category, or every horizon."""
+OBSERVED_LATER = "observed later"
+"""In place of a category: rows of all of them that were observed after the origin."""
 _KEYS = ["worldview", "forecaster"]
 _MONTH = 30.44
 """Days in a month."""
@@ -89,10 +91,11 @@ def summary(
 
 
 def _groups(table: pd.DataFrame, horizons: Sequence[str]) -> list[tuple[str, str, pd.DataFrame]]:
-    """Category, horizon and their rows, each also over all."""
+    """Category, horizon and their rows, each also over all, and what was not even observed by the origin."""
+    parts = {ALL: table, OBSERVED_LATER: table[~table["backfilled"]]}
+    parts |= {str(name): rows for name, rows in table.groupby("category")}
     found = []
-    for category in (ALL, *sorted(table["category"].unique())):
-        mine = table if category == ALL else table[table["category"] == category]
+    for category, mine in parts.items():
         for horizon in (ALL, *horizons):
             part = mine if horizon == ALL else mine[mine["horizon"] == horizon]
             if len(part):
