@@ -11,9 +11,10 @@ import pandas as pd
 import pytest
 from scipy.special import logsumexp
 
-from forecast import backtest, batch, cli, inference, model, runs, scorecard
+from forecast import backtest, batch, cli, history, inference, model, runs, scorecard
 from forecast.baselines import BASELINES
 from forecast.dynamics import DYNAMICS
+from forecast.laws import Counted
 from forecast.schema import InputError
 from forecast.worldviews import pick_worldviews
 
@@ -286,36 +287,34 @@ def test_predictive_draws_come_from_the_predictive_density(fitted, inputs, small
     store, one = fitted
     rows, place = small.window.rows, small.targets[0]["row"].to_numpy()
     (folder,) = (store / backtest.FOLDER).glob("as_of=*/worldview=neutral/key=*")
-    fit = backtest.history.Stored(*runs.load(folder)).fit
+    fit = history.Stored(*runs.load(folder)).fit
     declared = batch.declared_parameters(rows, inputs.worldviews["neutral"])
     compiled = batch.compile_once({}, rows, declared, predictive=True)
-    value = compiled.data["value"].copy()
-    exact = np.flatnonzero(compiled.data["value"][place] == small_values(small, place))
-    at = np.quantile(one.draws[0], np.linspace(0.02, 0.98, 41), axis=0)
-    density = []
+    pairs = model.median_laws(NAMES[0], rows, declared)
+    smooth = np.concatenate([y.exact & ~isinstance(law, Counted) for law, y in pairs])[place]
+
+    def density(value: np.ndarray) -> np.ndarray:
+        found = inference.describe(compiled, fit, 0, {"value": value})["row_log_likelihood"].values
+        return np.exp(logsumexp(found, axis=(0, 1)) - np.log(found[..., 0].size))
+
+    own = density(compiled.data["value"])
+    np.testing.assert_allclose(one.log_density[0], np.log(own), rtol=1e-6)
+    table = inference.describe(compiled, fit, 0)["law"].values
+    table = table.reshape(-1, *table.shape[2:])
+    draws = np.concatenate([model.draw_rows(pairs, table, s) for s in range(40)])[:, place]
+    level = np.linspace(0.02, 0.98, 33)
+    at, value = np.quantile(draws, level, axis=0), compiled.data["value"].copy()
+    heights = []
     for x in at:
         value[place] = x
-        found = inference.describe(compiled, fit, 0, {"value": value})["row_log_likelihood"].values[
-            ..., place
-        ]
-        density.append(np.exp(logsumexp(found, axis=(0, 1)) - np.log(found[..., 0].size)))
-    mass = np.concatenate(
-        [
-            np.zeros((1, len(place))),
-            np.cumsum(np.diff(at, axis=0) * (np.array(density)[1:] + np.array(density)[:-1]) / 2, axis=0),
-        ]
-    )
-    smooth = [p for p in exact if rows["indicator"].iloc[place[p]] != "dropin_researcher"]
-    assert len(smooth) > 5
-    wrong = np.abs(mass[:, smooth] + 0.02 - np.linspace(0.02, 0.98, 41)[:, None]).max(axis=0)
-    assert wrong.max() < 0.1
-
-
-def small_values(plan: backtest.Plan, place: np.ndarray) -> np.ndarray:
-    declared = batch.declared_parameters(plan.window.rows, plan.window.inputs[0].worldviews["neutral"])
-    pairs = model.median_laws(NAMES[0], plan.window.rows, declared)
-    low, high = (np.concatenate([getattr(y, side) for _, y in pairs])[place] for side in ("low", "high"))
-    return np.where(low == high, low, np.nan)
+        heights.append(density(value)[place])
+    middle = (np.array(heights)[1:] + np.array(heights)[:-1]) / 2
+    mass = level[0] + np.cumsum(np.diff(at, axis=0) * middle, axis=0)
+    assert smooth.sum() > 5
+    assert np.abs(mass - level[1:, None])[:, smooth].max() < 0.05
+    # The stored draws are of the same distribution.
+    ranks = (one.draws[0][:, None, smooth] > at[None][..., smooth]).mean(axis=0)
+    assert np.abs(ranks - (1 - level)[:, None]).mean() < 0.06
 
 
 def test_a_log_density_has_the_error_of_its_islands(fitted):

@@ -233,7 +233,9 @@ def test_the_command_tells_what_moved(told, command, store, monkeypatch, form):
     if form == "json":
         assert json.loads(out) == [told()]
     else:
-        assert all(word in out for word in ("new rows", "remainder", "automated_ai_researcher", "No run of"))
+        assert all(
+            word in out for word in ("new rows", "remainder", "automated_ai_researcher", "No run of", "±.")
+        )
 
 
 @pytest.mark.parametrize(

@@ -394,18 +394,24 @@ def tables(found: Mapping[str, Any], titles: Mapping[str, str]) -> RenderableTyp
     if found["gate"] == "fail":
         return Group(*parts, *(Text(f"  failed: {r}", style="red") for r in found["reasons"]))
     shown = [m for m in found["milestones"] if m["id"] in KEY_MILESTONES and m["by"] in KEY_DATES]
-    columns = ["milestone", "by", "from", "to", "change", *(p.replace("_", " ") for p in PARTS)]
+    # Parts that played no role would only make the table too wide to read.
+    used = [p for p in PARTS if any(any(m["parts"][p].values()) for m in found["milestones"])]
+    columns = ["milestone", "by", "from→to", "change", *(p.removesuffix("_rows") for p in used)]
     cells = [
         [
             m["id"],
-            m["by"],
-            f"{m['from']:.2f}",
-            f"{m['to']:.2f}",
-            *(_moved(v, se) for v, se in ((m["change"], m["change_se"]), *_values(m))),
+            m["by"][:4],
+            f"{m['from']:.2f}→{m['to']:.2f}",
+            _moved(m["change"], m["change_se"]),
+            *(_moved(m["parts"][p]["value"], m["parts"][p]["se"]) for p in used),
         ]
         for m in shown
     ]
-    parts.append(reports.plain_table(columns, cells, "Change of the probability of having happened"))
+    parts.append(
+        reports.plain_table(
+            columns, cells, "Change of the probability of having happened by 1 January, and its parts"
+        )
+    )
     for m in shown:
         if m["by"] == KEY_DATES[1]:
             movers = [f"{x['indicator']} {_moved(x['value'], x['se'])}" for x in m["indicators"][:5]]
@@ -413,9 +419,5 @@ def tables(found: Mapping[str, Any], titles: Mapping[str, str]) -> RenderableTyp
     return Group(*parts)
 
 
-def _values(milestone: Mapping[str, Any]) -> list[tuple[float, float]]:
-    return [(milestone["parts"][p]["value"], milestone["parts"][p]["se"]) for p in PARTS]
-
-
 def _moved(value: float, se: float) -> str:
-    return f"{value:+.3f} ± {se:.3f}" if value or se else "-"
+    return f"{value:+.3f}±{se:.3f}".replace("±0.", "±.")
