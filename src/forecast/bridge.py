@@ -12,9 +12,11 @@ from scipy.special import logsumexp
 def bridge(
     draws: np.ndarray, log_target: Callable[[np.ndarray], np.ndarray], rng: np.random.Generator
 ) -> tuple[float, float]:
-    """Log normalising constant by bridge sampling (Meng & Wong 1996).
+    """Log normalising constant by bridge sampling (Meng & Wong 1996; Meng & Schilling 2002).
 
-    Each half of the chains is bridged to a Gaussian fitted to the other half.
+    Each half of the chains is bridged to a Gaussian fitted to the other half.  What is bridged is the mean
+    of the target and its mirror image at the Gaussian's mean, whose constant is the same and which has
+    no skewness to bridge.
 
     Parameters
     ----------
@@ -40,7 +42,7 @@ def bridge(
         def log_ratio(x: np.ndarray, mean: np.ndarray = mean, factor: np.ndarray = factor) -> np.ndarray:
             y = np.linalg.solve(factor, (x - mean).T)
             log_q = -0.5 * (y**2).sum(0) - np.log(np.diag(factor)).sum() - 0.5 * len(mean) * np.log(2 * np.pi)
-            return log_target(x) - log_q
+            return np.logaddexp(log_target(x), log_target(2 * mean - x)) - np.log(2) - log_q
 
         posterior, proposal = log_ratio(own), log_ratio(proposed)
         ess = float(az.ess(posterior.reshape(used.shape[:2]), method="mean"))

@@ -4,7 +4,9 @@ A small run follows a tempered likelihood from the prior to the posterior (Del M
 2006) to learn where the posterior lies.  The run that counts starts from a Gaussian fitted to it and
 follows the geometric path from that Gaussian to the posterior, which is short.  Particles move by
 Hamiltonian Monte Carlo in whitened coordinates and every state of every chain is kept as a particle
-(waste-free SMC, Dau & Chopin 2022).  Independent islands give standard errors.  One categorical variable,
+(waste-free SMC, Dau & Chopin 2022).  Independent islands give standard errors, and each half of them
+moves in coordinates learnt from the other: coordinates learnt from the particles that move in them make
+the evidence too small.  One categorical variable,
 if the model has one, is a label: it is summed out of the weights and redrawn from its exact conditional
 at every temperature, and each of its values gets an evidence and draws.
 
@@ -44,12 +46,13 @@ class Settings:
     """
 
     islands: int = 8
-    chains: int = 128
+    """An even number."""
+    chains: int = 96
     """Chains per island."""
     steps: int = 4
     """States kept from each chain in one sweep."""
     sweeps: int = 1
-    final_sweeps: int = 4
+    final_sweeps: int = 8
     """Sweeps at the posterior whose states become draws."""
     ess: float = 0.5
     """Effective share of particles at which the next temperature is set."""
@@ -198,6 +201,8 @@ def sample(
         Draws are balanced over labels; the label's prior plays no part, so any odds can be put on
         the evidence afterwards.
     """
+    if settings.islands % 2:
+        raise ValueError("islands come in halves; take an even number")
     run, inputs = _Run(compiled, seed, settings, progress), _inputs(compiled, data)
     if reference is None:
         reference = _pilot(run, inputs, draw_prior or compiled.draw_prior)
@@ -217,10 +222,10 @@ def sample(
     # The draws: chains split evenly over labels, each kept at its own.
     per_label = max(1, s.chains // K)
     chosen = [
-        [cloud.x[i, _systematic(rng, responsibility[i, :, k], per_label)] for i in range(s.islands)]
-        for k in range(K)
+        [cloud.x[i, _systematic(rng, responsibility[i, :, k], per_label)] for k in range(K)]
+        for i in range(s.islands)
     ]
-    draws = _draw(run, np.array(chosen), leg, _metric(leg, _moments(cloud.x)))
+    draws = _draw(run, np.array(chosen), leg, _metric(leg, _halves(cloud.x)))
     estimate = _along(path, _cloud(np.moveaxis(draws, 0, 1).reshape(s.islands, -1, draws.shape[-1]), leg))
     check = np.array([one_shot(compiled, rng, draws[k], k, inputs) for k in range(K)])
     return Fit(draws, jackknife_values(estimate, s.islands), check, tuple(run.stages), run.step_size)
@@ -324,7 +329,7 @@ def _temper(
         target = cloud.log_target(log_pseudo, new)
         weight = logsumexp(target, axis=-1) - before
         log_z += logsumexp(weight) - np.log(weight.size)
-        metric = _metric(leg, _moments(cloud.x, weight))
+        metric = _metric(leg, _halves(cloud.x, weight))
         chosen = np.stack([_systematic(rng, w, s.chains) for w in weight])
         x = np.take_along_axis(cloud.x, chosen[..., None], axis=1)
         target = np.take_along_axis(target, chosen[..., None], axis=1)
@@ -364,10 +369,10 @@ def _stage(
 
 
 def _draw(run: _Run, origin: np.ndarray, leg: _Leg, metric: Metric) -> np.ndarray:
-    """Draws at the end of the path from (label, island, chain, dimension), each kept at its label."""
+    """Draws (label, island, draw, dimension) at the end of a path from (island, label, chain, dimension)."""
     s = run.settings
-    K, islands, chains, D = origin.shape
-    label = np.repeat(np.arange(K), islands * chains)
+    islands, K, chains, D = origin.shape
+    label = np.tile(np.repeat(np.arange(K), chains), islands)
     x, kept = origin.reshape(-1, D), []
     for n in range(s.final_sweeps * s.sweeps):
         states, stage = run.move(x, label, leg, 1.0, metric, s.steps)
@@ -375,7 +380,8 @@ def _draw(run: _Run, origin: np.ndarray, leg: _Leg, metric: Metric) -> np.ndarra
         kept.append(states)
         run.stages.append(stage)
         run.report("drawing", (n + 1) / (s.final_sweeps * s.sweeps))
-    return _by_island(np.concatenate(kept), K * islands).reshape(K, islands, -1, D)
+    draws = _by_island(np.concatenate(kept), islands * K).reshape(islands, K, -1, D)
+    return np.ascontiguousarray(np.moveaxis(draws, 1, 0))
 
 
 def advance(
@@ -413,7 +419,7 @@ def advance(
     K, islands, _, D = fit.draws.shape
     run.step_size = fit.step_size
     per_label = max(1, s.chains // K)
-    label = np.repeat(np.arange(K), islands)
+    label = np.tile(np.arange(K), islands)
 
     def ends(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         which = np.repeat(label, len(x) // len(label))
@@ -424,8 +430,8 @@ def advance(
         return (0.0, 1.0, 1.0), {**after, "weight": (1 - t) * before["weight"] + t * after["weight"]}
 
     leg = _Leg(ends, at)
-    cloud = _cloud(fit.draws.reshape(K * islands, -1, D), leg)
-    power, log_z = 0.0, np.zeros(K * islands)
+    cloud = _cloud(np.moveaxis(fit.draws, 0, 1).reshape(islands * K, -1, D), leg)
+    power, log_z = 0.0, np.zeros(islands * K)
     while power < 1.0:
         new_power = min(
             _next_power(Particles(*(a[label == k] for a in cloud)), np.zeros(1), power, s.ess)
@@ -436,18 +442,18 @@ def advance(
         power = new_power
         # Labels differ in their increments, and none may set the coordinates alone.
         even = weight - logsumexp(weight, axis=1, keepdims=True)
-        metric = _metric(leg, _moments(cloud.x, even))
+        metric = _metric(leg, _halves(cloud.x, even))
         chosen = np.stack([_systematic(run.rng, w, per_label) for w in weight])
         origin = np.take_along_axis(cloud.x, chosen[..., None], axis=1)
         if power < 1.0:
             states = _stage(
                 run, origin.reshape(-1, D), np.repeat(label, per_label), leg, power, metric, s.sweeps, s.steps
             )
-            cloud = _cloud(_by_island(states, K * islands), leg)
+            cloud = _cloud(_by_island(states, islands * K), leg)
             run.report("reweighting", power)
-    draws = _draw(run, origin.reshape(K, islands, per_label, D), leg, metric)
+    draws = _draw(run, origin.reshape(islands, K, per_label, D), leg, metric)
     check = np.array([one_shot(compiled, run.rng, draws[k], k, after) for k in range(K)])
-    steps = log_z.reshape(K, islands)
+    steps = log_z.reshape(islands, K).T
 
     def carried(used: np.ndarray) -> np.ndarray:
         step = logsumexp(steps[:, used], axis=1) - np.log(len(used))
@@ -543,13 +549,22 @@ def _moments(x: np.ndarray, log_weight: np.ndarray | None = None) -> Gaussian:
     return Gaussian(mean, np.linalg.cholesky(covariance))
 
 
-def _metric(leg: _Leg, around: Gaussian) -> Metric:
-    """Coordinates in which `around` is standard normal, and the path's reference in them."""
-    mean, factor = around
+def _halves(x: np.ndarray, log_weight: np.ndarray | None = None) -> tuple[Gaussian, Gaussian]:
+    """For each half of the islands, a Gaussian with the moments of the other half."""
+    half = len(x) // 2
+    parts = (slice(half, None), slice(half))
+    first, second = (_moments(x[p], None if log_weight is None else log_weight[p]) for p in parts)
+    return first, second
+
+
+def _metric(leg: _Leg, around: tuple[Gaussian, Gaussian]) -> Metric:
+    """Coordinates in which each of `around` is standard normal, and the path's reference in them."""
+    mean, factor = (np.stack(parts) for parts in zip(*around, strict=True))
     tilt, shift = np.zeros_like(factor), np.zeros_like(mean)
     if leg.reference is not None:
-        tilt = solve_triangular(leg.reference.factor, factor, lower=True)
-        shift = solve_triangular(leg.reference.factor, mean - leg.reference.mean, lower=True)
+        tilt = np.stack([solve_triangular(leg.reference.factor, f, lower=True) for f in factor])
+        away = (mean - leg.reference.mean).T
+        shift = solve_triangular(leg.reference.factor, away, lower=True).T
     return Metric(*(jnp.asarray(a) for a in (mean, factor, tilt, shift)))
 
 
