@@ -291,7 +291,7 @@ def test_predictive_draws_come_from_the_predictive_density(fitted, inputs, small
     declared = batch.declared_parameters(rows, inputs.worldviews["neutral"])
     compiled = batch.compile_once({}, rows, declared, predictive=True)
     pairs = model.median_laws(NAMES[0], rows, declared)
-    smooth = np.concatenate([y.exact & ~isinstance(law, Counted) for law, y in pairs])[place]
+    smooth = np.concatenate([y.exact & (not isinstance(law, Counted)) for law, y in pairs])[place]
 
     def density(value: np.ndarray) -> np.ndarray:
         found = inference.describe(compiled, fit, 0, {"value": value})["row_log_likelihood"].values
