@@ -11,14 +11,14 @@ SOURCES = {p.stem: p for p in sorted((ROOT / "src" / "forecast").glob("*.py")) i
 FLOORS = (
     ("schema", "kernels", "compilation", "bridge", "inference", "evidence"),
     ("priors", "vintages", "runs", "laws"),
-    ("dynamics", "indicators", "selection", "prediction"),
+    ("dynamics", "indicators", "selection", "prediction", "scoring", "baselines"),
     ("model", "reports", "figures", "worldviews"),
     ("export", "submission", "hub", "comparison"),
     ("batch",),
-    ("history",),
+    ("history", "backtest", "scorecard", "moves"),
     ("jobs", "journal", "workers", "publication", "scheduling"),
     ("console",),
-    ("input_commands", "run_commands", "job_commands"),
+    ("input_commands", "run_commands", "record_commands", "job_commands"),
     ("cli",),
 )
 """Rooms from the ground up; a room may import what stands before it, on its floor or below."""
@@ -39,6 +39,7 @@ TESTED_WITH = {
     "input_commands": "cli",
     "job_commands": "scheduling",
     "run_commands": "cli",
+    "record_commands": "cli",
 }
 """Rooms tested through another that uses them."""
 

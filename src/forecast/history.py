@@ -9,7 +9,6 @@ as if nothing had happened.
 
 from __future__ import annotations
 
-import datetime
 import hashlib
 import time
 from collections.abc import Sequence
@@ -27,12 +26,14 @@ from forecast.compilation import Compiled
 from forecast.dynamics import DYNAMICS
 from forecast.priors import Parameter
 from forecast.schema import InputError, did_you_mean
-from forecast.worldviews import Worldview
+from forecast.worldviews import Worldview, before_news
 
 START = "2025-01-01"
 """First day of a history, unless told otherwise."""
-EVERY = ("week", "month", "quarter", "publication")
-"""Steps of a history: Sundays, ends of months or quarters, or every day on which something was published."""
+EVERY = ("week", "month", "quarter", "half-year", "publication")
+"""Steps of a history: Sundays, ends of such longer periods, or every day on which something was published."""
+WIDENED = "widened"
+"""Folder within a store for runs whose late lines were widened, so that nobody takes them for the others."""
 
 
 # Dates and rows -----------------------------------------------------------------------------------------
@@ -79,7 +80,9 @@ def dates(
     if every == "publication":
         days = pd.DatetimeIndex(sorted(published[published.between(low, high)].unique()))
     else:
-        days = pd.date_range(low, high, freq={"week": "W", "month": "ME", "quarter": "QE"}[every])
+        days = pd.date_range(low, high, freq="W" if every == "week" else "ME")
+        if every != "week":
+            days = days[days.month % {"month": 1, "quarter": 3, "half-year": 6}[every] == 0]
     if days.empty:
         what = "day of publication" if every == "publication" else f"end of a {every}"
         raise InputError(f"--every: no {what} from {low:%Y-%m-%d} to {high:%Y-%m-%d}; widen the dates")
@@ -132,12 +135,6 @@ def make_window(inputs: batch.Inputs, days: Sequence[pd.Timestamp]) -> Window:
     return Window(dated, rows.drop(columns="identity"), places)
 
 
-def late_lines(worldview: Worldview, as_of: str) -> list[str]:
-    """Assumptions of a worldview that rest on information newer than a day."""
-    day = datetime.date.fromisoformat(as_of)
-    return [name for name, line in worldview.lines.items() if line.informed > day]
-
-
 # Fits ---------------------------------------------------------------------------------------------------
 
 
@@ -148,7 +145,8 @@ class Step:
     window: Window
     at: int
     worldview: Worldview
-    declared: dict[str, Parameter]
+    priors: tuple[dict[str, Parameter], ...]
+    """Of each date; they differ where late lines are widened."""
     settings: inference.Settings
     seed: int
     key: str
@@ -160,13 +158,19 @@ class Step:
         return self.window.inputs[self.at]
 
     @property
+    def declared(self) -> dict[str, Parameter]:
+        """Parameters on its date."""
+        return self.priors[self.at]
+
+    @property
     def name(self) -> str:
         """What progress is reported of."""
         return f"{self.worldview.name}, {self.inputs.as_of}"
 
     def data(self, back: int = 0) -> dict[str, np.ndarray]:
         """Values of the model's data on this date, or `back` dates earlier."""
-        return model.data_values(self.declared) | {"weight": self.window.weight(self.at - back)}
+        at = self.at - back
+        return model.data_values(self.priors[at]) | {"weight": self.window.weight(at)}
 
     def draw_seed(self, purpose: str) -> int:
         """A seed of its own for each date and purpose, so that runs do not depend on their order."""
@@ -178,7 +182,7 @@ class Step:
         first = max(0, self.at - 1)
         kept = slice(first, self.at + 1)
         window = Window(self.window.inputs[kept], self.window.rows, self.window.places[kept])
-        return replace(self, window=window, at=self.at - first)
+        return replace(self, window=window, priors=self.priors[kept], at=self.at - first)
 
     def find(self, store: Path) -> Path | None:
         """Folder of its run, if that is stored."""
@@ -190,16 +194,29 @@ class Step:
 
 
 def steps(
-    window: Window, worldview: Worldview, seed: int = 1, settings: inference.Settings | None = None
+    window: Window,
+    worldview: Worldview,
+    seed: int = 1,
+    settings: inference.Settings | None = None,
+    wide: bool = False,
 ) -> list[Step]:
-    """Every date of a window under one worldview, in order, each to be taken from the one before."""
+    """Every date of a window under one worldview, in order, each to be taken from the one before.
+
+    Parameters
+    ----------
+    wide
+        As in `update`.
+    """
     settings = settings or inference.Settings()
-    declared = batch.declared_parameters(window.rows, worldview)
+    priors = tuple(
+        batch.declared_parameters(window.rows, before_news(worldview, one.as_of) if wide else worldview)
+        for one in window.inputs
+    )
     rows, before, found = vintages.data_hash(window.rows), None, list[Step]()
     for at, inputs in enumerate(window.inputs):
-        content = batch.key_content(inputs, declared, settings, seed)
+        content = batch.key_content(inputs, priors[at], settings, seed)
         before = runs.run_key(content | {"window": rows, "from": before})
-        found.append(Step(window, at, worldview, declared, settings, seed, before))
+        found.append(Step(window, at, worldview, priors, settings, seed, before))
     return found
 
 
@@ -210,8 +227,11 @@ def update(
     seed: int = 1,
     settings: inference.Settings | None = None,
     progress: batch.Progress | None = None,
+    wide: bool = False,
 ) -> dict[str, list[Path]]:
     """Fit or step to every date that is not stored yet; folders of the runs by worldview, by date.
+
+    A date whose priors differ from those of the date before is fitted from the prior.
 
     Parameters
     ----------
@@ -219,12 +239,14 @@ def update(
         From `make_window`.
     worldviews, store, seed, settings, progress
         As in `batch.update`.
+    wide
+        Whether lines informed later than a date are widened on it, by `worldviews.before_news`.
     """
     compiled: dict[tuple[str, ...], Compiled] = {}
     folders: dict[str, list[Path]] = {}
     for worldview in worldviews:
         done = folders[worldview.name] = []
-        for step in steps(window, worldview, seed, settings):
+        for step in steps(window, worldview, seed, settings, wide):
             found = step.find(store)
             if found is None:
                 if progress:
@@ -269,8 +291,10 @@ def take(
         Run of the date before, None at the first.
     """
     began = time.monotonic()
-    # Nothing can be stepped from a fit that failed.
-    start = before if before and before.manifest["status"] == "done" else None
+    start = None
+    # Nothing can be stepped from a fit that failed, or to other priors.
+    if before and before.manifest["status"] == "done" and step.declared == step.priors[step.at - 1]:
+        start = before
     if start and np.array_equal(step.data(1)["weight"], step.data()["weight"]):
         kept = {name: value for name, value in start.manifest.items() if name != "created"}
         changed = {"method": "unchanged", "note": step.inputs.snapshot.attrs["note"], "step_failures": {}}
