@@ -18,7 +18,7 @@ from forecast.batch import Inputs
 from forecast.comparison import NOISE
 from forecast.jobs import OWN, Gates, Job, Outputs, Trigger
 from forecast.schema import InputError, did_you_mean
-from forecast.worldviews import Worldview, pick_worldviews
+from forecast.worldviews import Worldview, late_names, pick_worldviews
 
 KEPT = ("as_of", "worldview", "key", "rows")
 """What is remembered of the manifest of a run on the newest day."""
@@ -243,7 +243,7 @@ def _history(readings: Sequence[Reading]) -> list[dict[str, Any]]:
         by_name.setdefault(one.worldview, []).append(one)
     records = []
     for name, some in by_name.items():
-        late = {str(one.as_of): history.late_lines(one.view, str(one.as_of)) for one in some}
+        late = {str(one.as_of): late_names(one.view, str(one.as_of)) for one in some}
         loaded = [(one.tree, one.manifest) for one in some]
         record = reports.history_record(loaded, name, some[0].odds, late)
         records.append(record | {"odds": some[0].read_at.name})
