@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -17,8 +17,8 @@ import pytensor.tensor as pt
 
 from forecast import dynamics as dyn
 from forecast import indicators as ind
-from forecast.laws import Law, Observed
-from forecast.priors import Array, Parameter, Prior, array_module, from_score
+from forecast.laws import Law, Observed, cut
+from forecast.priors import Array, Parameter, Prior, array_module, from_score, to_score
 
 
 def parameters(names: Sequence[str], rows: pd.DataFrame) -> dict[str, Parameter]:
@@ -62,6 +62,11 @@ def _between(grid: np.ndarray, at: np.ndarray) -> np.ndarray:
     return matrix
 
 
+def _along(matrix: np.ndarray, values: Array) -> Array:
+    """Apply a matrix to the last axis of NumPy values (..., n), or to a PyTensor vector."""
+    return values @ matrix.T if array_module(values) is np else matrix @ values
+
+
 def _reader(
     rows: pd.DataFrame, last: float, path: dyn.Path, theta: Mapping[str, Array], deviation: Array
 ) -> Callable[[str], ind.Reading]:
@@ -76,19 +81,20 @@ def _reader(
     members = {name: rows[rows["indicator"] == name] for name in names}
     sizes = [len(m) for m in members.values()]
 
+    many = xp is np and np.ndim(path.e) > 1
+
     def shares(x: Array) -> dict[str, Array]:
-        parts = np.split(x, np.cumsum(sizes)[:-1]) if xp is np else pt.split(x, sizes, n_splits=len(sizes))
-        return dict(zip(names, parts if len(sizes) > 1 else [x], strict=True))
+        return dict(zip(names, cut(x, sizes), strict=True))
 
     @lru_cache
     def at_all(field: str, lag: float) -> dict[str, Array]:
-        return shares(_between(grid, when - lag) @ getattr(path, field))
+        return shares(_along(_between(grid, when - lag), getattr(path, field)))
 
     slope = np.gradient(np.eye(len(grid)), grid, axis=0)
     capability = (
-        (_between(grid, when) @ path.e)
-        - theta["release_gap"] * (_between(grid, when) @ slope @ path.e)
-        + _between(ind.deviation_knots(last), when) @ deviation
+        _along(_between(grid, when), path.e)
+        - theta["release_gap"] * _along(_between(grid, when) @ slope, path.e)
+        + _along(_between(ind.deviation_knots(last), when), deviation)
     )
     leader = rows["developer"].isin(ind.LEADERS).to_numpy(float)
     shortfall = theta["shortfall"] * leader + theta["shortfall_followers"] * (1 - leader)
@@ -102,10 +108,10 @@ def _reader(
         return ind.Reading(
             members[name],
             lambda field, lag=0.0: at_all(field, lag)[name],
-            lambda field: getattr(path, field)[0],
+            lambda field: getattr(path, field)[..., :1] if many else getattr(path, field)[0],
             capability[name],
             shortfall[name],
-            path.d50,
+            path.d50[..., None] if many else path.d50,
             disclosed[name],
         )
 
@@ -113,10 +119,23 @@ def _reader(
 
 
 def laws(
-    rows: pd.DataFrame, path: dyn.Path, theta: Mapping[str, Array], deviation: Array
+    rows: pd.DataFrame,
+    path: dyn.Path,
+    theta: Mapping[str, Array],
+    deviation: Array,
+    last: float | None = None,
 ) -> list[tuple[Law, Observed]]:
-    """Law and observations of each indicator, in the order of `rows`."""
-    last = float(rows["time"].max())
+    """Law and observations of each indicator, in the order of `rows`.
+
+    One path, or many in NumPy: then fields of `path` are (draw, time), parameters (draw, 1) and
+    `deviation` (draw, knot).
+
+    Parameters
+    ----------
+    last
+        Calendar year up to which the deviation has knots; the last row's by default.
+    """
+    last = float(rows["time"].max()) if last is None else last
     public = rows["indicator"].map({n: i.flagship_rows for n, i in ind.INDICATORS.items()}).eq(True)
     result = []
     for group in (rows[public], rows[~public]):
@@ -132,7 +151,9 @@ def laws(
             for n in one.own:
                 if one.per_id:
                     copies = [theta[f"{i}.{n}"] for i in ids]
-                    arguments[n] = member @ array_module(*copies).stack(copies)
+                    xp = array_module(*copies)
+                    stacked = np.concatenate(copies, axis=-1) if np.ndim(copies[0]) else xp.stack(copies)
+                    arguments[n] = _along(member, stacked)
                 else:
                     arguments[n] = theta[n]
             result.append((one.law(view, seen, **arguments), seen))
@@ -145,7 +166,8 @@ def values_of(pairs: Sequence[tuple[Law, Observed]]) -> np.ndarray:
 
 
 def log_likelihood(pairs: Sequence[tuple[Law, Observed]], value: Array) -> Array:
-    """Log likelihood of each row at `value`, (row,); laws of one kind are evaluated together for speed."""
+    """Log likelihood of each row at `value`, (..., row); laws of one kind are evaluated together for speed."""
+    xp = array_module(value, *(law[0] for law, _ in pairs))
     ends = np.cumsum([len(seen.low) for _, seen in pairs])
     kinds: dict[type, list[int]] = {}
     for i, (law, _) in enumerate(pairs):
@@ -154,14 +176,13 @@ def log_likelihood(pairs: Sequence[tuple[Law, Observed]], value: Array) -> Array
     for kind, members in kinds.items():
         chosen = [pairs[i] for i in members]
         seen = Observed(*(np.concatenate(x) for x in zip(*(y for _, y in chosen), strict=True)))
-        law = kind(*(pt.concatenate(x) for x in zip(*(law for law, _ in chosen), strict=True)))
+        fields = [law if xp is pt else np.broadcast_arrays(*law) for law, _ in chosen]
+        law = kind(*(xp.concatenate(x, axis=-1) for x in zip(*fields, strict=True)))
         sizes = [len(y.low) for _, y in chosen]
-        at = pt.concatenate([value[ends[i] - size : ends[i]] for i, size in zip(members, sizes, strict=True)])
-        logp = law.logp(seen, at)
-        split = pt.split(logp, sizes, n_splits=len(sizes)) if len(sizes) > 1 else [logp]
-        for i, part in zip(members, split, strict=True):
+        at = xp.concatenate([value[ends[i] - size : ends[i]] for i, size in zip(members, sizes, strict=True)])
+        for i, part in zip(members, cut(law.logp(seen, at), sizes), strict=True):
             parts[i] = part
-    return pt.concatenate(parts)
+    return xp.concatenate(parts, axis=-1)
 
 
 def natural(scores: Array, declared: Mapping[str, Parameter], hyper: Mapping[str, Array]) -> dict[str, Array]:
@@ -196,6 +217,29 @@ def natural(scores: Array, declared: Mapping[str, Parameter], hyper: Mapping[str
             top = array_module(theta[name], a).minimum(b, parameter.cap(theta))
             theta[name] = a + (theta[name] - a) / (b - a) * (top - a)
     return theta
+
+
+def scores(theta: Mapping[str, Array], declared: Mapping[str, Parameter]) -> dict[str, np.ndarray]:
+    """Standard-normal scores of parameters: `natural` turned round, in NumPy.
+
+    Parameters
+    ----------
+    theta
+        Parameters by full name; places and innovations of the deviation are scores already.
+    declared
+        The same parameters with their priors.
+    """
+    found = {}
+    for name, parameter in declared.items():
+        x = np.asarray(theta[name], float)
+        if not _is_centred(name):
+            prior = parameter.prior
+            if parameter.cap is not None:
+                top = np.minimum(prior.b, parameter.cap(theta))
+                x = prior.a + (x - prior.a) / (top - prior.a) * (prior.b - prior.a)
+            x = to_score(prior, x)
+        found[name] = x
+    return found
 
 
 def hyper_parameters(declared: Mapping[str, Parameter]) -> dict[str, np.ndarray]:
@@ -384,6 +428,48 @@ def prior_draws(
         published[mine] = capability.T + own["deviation_sd"][:, None] * deviations[mine]
         place[mine] = where.T + sd * offsets[mine]
     return np.concatenate([z, published, place], axis=1), label
+
+
+class Many(NamedTuple):
+    """Many draws of one dynamic, at which rows can be read."""
+
+    theta: dict[str, np.ndarray]
+    """Parameters, (draw, 1) each; places in nats."""
+    path: dyn.Path
+    """(draw, time)"""
+    deviation: np.ndarray
+    """(draw, knot)"""
+    published: np.ndarray
+    """Published capability at the knots, nats, (draw, knot)."""
+    last: float
+
+
+def at_draws(name: str, theta: Mapping[str, np.ndarray], grid: np.ndarray) -> Many:
+    """Paths of many draws at once, in NumPy.
+
+    Parameters
+    ----------
+    theta
+        Parameters as the dynamic `name` sees them, (draw,) each; places and innovations of the deviation
+        are scores, as in the deterministic ``theta`` of `build`.
+    grid
+        From `dynamics.make_grid`; no row that is read may be later.
+    """
+    path = dyn.DYNAMICS[name](grid, theta)
+    places = [n for n in theta if n.endswith(".place")]
+    knots = np.array(sorted(float(n.split("_")[1]) for n in theta if n.startswith(f"{CENTRED[1]}_2")))
+    capability, where, sd = _centres(path._replace(e=path.e.T), theta, places, knots)
+    innovations = np.stack([theta[f"{CENTRED[1]}_{k:.1f}"] for k in knots], axis=-1)
+    deviation = theta["deviation_sd"][:, None] * (innovations @ ind.deviation_factor(len(knots)).T)
+    absolute = {n: where[i] + sd[i] * theta[n] for i, n in enumerate(places)}
+    columns = {n: np.asarray(x)[:, None] for n, x in {**theta, **absolute}.items()}
+    return Many(columns, path, deviation, capability.T + deviation, float(knots[-1]))
+
+
+def rows_at(rows: pd.DataFrame, many: Many) -> np.ndarray:
+    """Log likelihood of each row at each draw, (draw, row), in NumPy."""
+    pairs = laws(rows, many.path, many.theta, many.deviation, many.last)
+    return np.asarray(log_likelihood(pairs, values_of(pairs)))
 
 
 def simulate_rows(name: str, rows: pd.DataFrame, theta: Mapping[str, Array], seed: int) -> list[np.ndarray]:

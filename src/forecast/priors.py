@@ -198,6 +198,38 @@ def from_score(family: str, z: Array, hyper: Array) -> Array:
     return a + b * root2 * erfcinv(tail * erfc(-a / b / root2))
 
 
+def to_score(prior: Prior, x: np.ndarray) -> np.ndarray:
+    """Standard-normal score of a parameter's value: `from_score` turned round, in NumPy.
+
+    Values at a bound, where single precision may put them, get a score of `SCORE_MAX` at most.
+    """
+    a, b = prior.a, prior.b
+    with np.errstate(divide="ignore", invalid="ignore"):
+        match prior.family:
+            case "normal":
+                z = (x - a) / b
+            case "lognormal":
+                z = np.log(x / a) / b
+            case "logitnormal":
+                z = (special.logit(x) - special.logit(a)) / b
+            case "uniform":
+                z = special.ndtri(np.clip((x - a) / (b - a), 0.0, 1.0))
+            case "loguniform":
+                z = special.ndtri(np.clip(np.log(x / a) / np.log(b / a), 0.0, 1.0))
+            case "beta":
+                low, high = special.betainc(a, b, x), special.betaincc(a, b, x)
+                z = np.where(low < 0.5, special.ndtri(low), -special.ndtri(high))
+            case "halfnormal":
+                z = np.where(
+                    x < a / 2,
+                    special.ndtri(special.erf(x / a / np.sqrt(2.0))),
+                    -special.ndtri(special.erfc(x / a / np.sqrt(2.0))),
+                )
+            case _:
+                z = -special.ndtri(special.ndtr((a - x) / b) / special.ndtr(a / b))
+    return np.clip(z, -SCORE_MAX, SCORE_MAX)
+
+
 def _interpolate(z: Array, table: Array) -> Array:
     """Cubic Hermite interpolation of a tabulated logit quantile, slopes from five points.
 
