@@ -9,15 +9,16 @@ ROOT = Path(__file__).parents[1]
 SOURCES = {p.stem: p for p in sorted((ROOT / "src" / "forecast").glob("*.py")) if p.stem != "__init__"}
 
 FLOORS = (
-    ("schema", "kernels", "compilation", "bridge", "inference", "evidence"),
+    ("schema", "kernels", "compilation", "bridge", "inference", "evidence", "absorption"),
     ("priors", "vintages", "runs", "laws"),
     ("dynamics", "indicators", "selection", "prediction"),
     ("model", "reports", "figures", "worldviews"),
     ("export", "submission", "hub", "comparison"),
     ("batch",),
     ("history",),
+    ("accounts", "camps", "frozen", "narrative", "explanations", "absorption_reports"),
     ("console",),
-    ("input_commands", "run_commands"),
+    ("input_commands", "run_commands", "absorption_commands"),
     ("cli",),
 )
 """Rooms from the ground up; a room may import what stands before it, on its floor or below."""
@@ -37,6 +38,8 @@ TESTED_WITH = {
     "console": "cli",
     "input_commands": "cli",
     "run_commands": "cli",
+    "absorption_commands": "cli",
+    "absorption_reports": "cli",
 }
 """Rooms tested through another that uses them."""
 

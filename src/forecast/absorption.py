@@ -135,7 +135,7 @@ def shapley(worth: Mapping[frozenset[str], Any], players: Sequence[str]) -> dict
 
 
 def split(after: Moments, before: Moments, roles: Sequence[Role]) -> np.ndarray:
-    """Core, the four belt groups, calibration: parts of the divergence in the order of the chain rule.
+    """Core, the four belt groups, calibration: parts of a divergence in the order of the chain rule, (6,).
 
     What a group takes in depends on which moves first, so a group gets the mean over all orders.  The
     parts sum to the divergence of all.
@@ -306,16 +306,18 @@ def reweight(log_ratio: np.ndarray) -> Reweighted:
     """Log of the mean ratio over draws (island, draw), its tail smoothed (Pareto-smoothed importance)."""
     from arviz_stats.base import array_stats
 
-    flat = log_ratio.ravel()
-    top = flat.max()
-    if np.ptp(flat) < 1e-9:
-        even = np.full(log_ratio.shape, -np.log(flat.size))
-        return Reweighted(Estimate(float(top), 0.0), -np.inf, even)
-    smoothed, k = array_stats.psislw(flat - top)
+    flat = log_ratio.ravel() - log_ratio.max()
+    # Smoothing moves only the largest ratios; one below them gives the scale back.
+    below = int(np.argsort(flat)[int(0.8 * flat.size) - 1])
+    try:
+        # ArviZ takes log likelihoods, whose reciprocals are the ratios of leaving a row out.
+        smoothed, k = array_stats.psislw(-flat)
+    except ValueError:
+        smoothed, k = flat, -np.inf  # The largest ratios are all the same: nothing to smooth.
     smoothed = np.asarray(smoothed) - logsumexp(smoothed)
-    # Smoothing moves only the largest ratios; an unmoved one gives the scale back.
-    middle = int(np.argsort(flat)[flat.size // 2])
-    scaled = (smoothed - smoothed[middle] + flat[middle]).reshape(log_ratio.shape)
+    if not np.isfinite(flat[below]):
+        return Reweighted(Estimate(np.nan, np.nan), np.inf, smoothed.reshape(log_ratio.shape))
+    scaled = (smoothed - smoothed[below] + flat[below] + log_ratio.max()).reshape(log_ratio.shape)
     change = jackknife(lambda x: logsumexp(x) - np.log(len(x)), scaled)
     return Reweighted(change, float(k), smoothed.reshape(log_ratio.shape))
 
@@ -329,3 +331,10 @@ def decided(posterior: np.ndarray, prior: np.ndarray) -> float:
     """KL(posterior || prior) of weights over dynamics, nats."""
     seen = posterior > 0
     return float((posterior[seen] * np.log(posterior[seen] / prior[seen])).sum())
+
+
+def by_island(found: Reweighted) -> np.ndarray:
+    """Change of log evidence of each island's own draws, (island,); their mean is that of all."""
+    scaled = found.log_weight - logsumexp(found.log_weight)
+    islands = len(scaled)
+    return found.change.value + logsumexp(scaled, axis=1) + np.log(islands)

@@ -183,6 +183,21 @@ def stored(
     return found
 
 
+def base_run(store: Path, inputs: batch.Inputs, read: Mapping[str, Sequence[Run]]) -> Run | None:
+    """Run of a worldview that states no assumptions, of the date of the others; None if none is stored."""
+    last = next(iter(read.values()))[-1]
+    for worldview in inputs.worldviews.values():
+        if worldview.lines:
+            continue
+        if worldview.name in read:
+            return read[worldview.name][-1]
+        try:
+            return stored(store, inputs, [worldview], last.as_of)[worldview.name][-1]
+        except InputError:
+            continue
+    return None
+
+
 # The account --------------------------------------------------------------------------------------------
 
 
@@ -198,7 +213,8 @@ def account(run: Run, before: Run | None = None) -> dict[str, Any]:
     -------
     dict
         ``from`` and ``to`` (days), ``total``, ``decided``, ``learnt``, ``absorbed`` (``total`` and each
-        group), ``calibration``, ``unassigned``, ``rate``; each number a ``value`` with its ``se``, in nats.
+        group), ``deviation`` (what of it the correlated deviation adds to the other assumptions),
+        ``calibration``, ``unassigned``, ``rate``; each number a ``value`` with its ``se``, in nats.
     """
     weights = run.weights
     prior = before.weights.posterior if before else run.odds
@@ -211,10 +227,9 @@ def account(run: Run, before: Run | None = None) -> dict[str, Any]:
     exact = _mixed(totals, w, spread)
     slope = np.log(np.maximum(w, 1e-300) / prior)
     first = Estimate(absorption.decided(w, prior), float(np.sqrt(((slope * spread) ** 2).sum())))
-    group = [Estimate(within.value[i], within.se[i]) for i in range(len(PARTS))]
-    absorbed = _mixed([Estimate(p.value[1:5].sum(), _absorbed_se(p)) for p in parts], w, spread)
+    *group, absorbed, deviation = (Estimate(v, e) for v, e in zip(*within, strict=True))
     learnt, calibration = group[0], group[-1]
-    named = Estimate(within.value.sum(), 0.0)
+    named = Estimate(sum(g.value for g in group), 0.0)
     kept = first + learnt
     whole = kept.value + absorbed.value
     rate = Estimate(
@@ -226,7 +241,9 @@ def account(run: Run, before: Run | None = None) -> dict[str, Any]:
         "total": number(first + exact),
         "decided": number(first),
         "learnt": number(learnt),
-        "absorbed": {"total": number(absorbed)} | {g: number(x) for g, x in zip(BELT, group[1:5], strict=True)},
+        "absorbed": {"total": number(absorbed)}
+        | {g: number(x) for g, x in zip(BELT, group[1:5], strict=True)},
+        "deviation": number(deviation),
         "calibration": number(calibration),
         "unassigned": number(exact - named),
         "rate": number(rate),
@@ -238,23 +255,22 @@ def number(x: Estimate) -> dict[str, float]:
     return {"value": float(x.value), "se": float(x.se)}
 
 
-def _absorbed_se(parts: Estimate) -> Any:
-    # The last entry carries the error of the groups' sum, which moves less than its parts.
-    return parts.se[-1]
-
-
 def _parts(mine: Posterior, before: Posterior | None) -> Estimate:
-    """`absorption.split` of one dynamic; its ``se`` has the error of the groups' sum as a last entry."""
+    """`absorption.split` of one dynamic, the sum of the groups, and what of it only the deviation adds."""
+    plain = [i for i, n in enumerate(mine.names) if not n.startswith("deviation_2")]
 
     def parts(after: np.ndarray, *earlier: np.ndarray) -> np.ndarray:
         reference = absorption.standard(len(mine.names))
         if before and earlier:
             reference = absorption.aligned(mine.names, absorption.moments(earlier[0]), before.names)
-        found = absorption.split(absorption.moments(after), reference, mine.roles)
-        return np.append(found, found[1:5].sum())
+        now = absorption.moments(after)
+        found = absorption.split(now, reference, mine.roles)
+        belt = [i for i, r in enumerate(mine.roles) if r == "core" or r in BELT]
+        both = [i for i in belt if i in plain]
+        without = absorption.divergence(now.of(both), reference.of(both))
+        return np.array([*found, found[1:5].sum(), found[:5].sum() - without])
 
-    found = jackknife(parts, mine.scores, *([before.scores] if before else []))
-    return Estimate(found.value[:-1], found.se)
+    return jackknife(parts, mine.scores, *([before.scores] if before else []))
 
 
 def _exact(run: Run, k: int, name: str, before: Run | None) -> Estimate:
@@ -274,8 +290,7 @@ def _exact(run: Run, k: int, name: str, before: Run | None) -> Estimate:
 
 def _mixed(each: Sequence[Estimate], w: np.ndarray, spread: np.ndarray) -> Estimate:
     """Mean over dynamics by weight, with the errors of both."""
-    values = np.stack([np.asarray(e.value, float) for e in each])
-    errors = np.stack([np.asarray(e.se, float)[..., : values[0].size] if np.ndim(e.se) else e.se for e in each])
+    values, errors = (np.stack([np.asarray(x, float) for x in part]) for part in zip(*each, strict=True))
     shape = (-1,) + (1,) * (values.ndim - 1)
     mean = (w.reshape(shape) * values).sum(0)
     variance = ((w.reshape(shape) * errors) ** 2).sum(0)

@@ -166,7 +166,7 @@ def values_of(pairs: Sequence[tuple[Law, Observed]]) -> np.ndarray:
 
 
 def log_likelihood(pairs: Sequence[tuple[Law, Observed]], value: Array) -> Array:
-    """Log likelihood of each row at `value`, (..., row); laws of one kind are evaluated together for speed."""
+    """Log likelihood of each row at `value`, (..., row); laws of one kind are evaluated together."""
     xp = array_module(value, *(law[0] for law, _ in pairs))
     ends = np.cumsum([len(seen.low) for _, seen in pairs])
     kinds: dict[type, list[int]] = {}
@@ -416,8 +416,23 @@ def prior_draws(
     scored, places, knots = _split(declared)
     label = np.arange(size) % len(names)
     z = rng.standard_normal((size, len(scored)))
-    deviations = rng.standard_normal((size, len(knots))) @ ind.deviation_factor(len(knots)).T
+    innovations = rng.standard_normal((size, len(knots)))
     offsets = rng.standard_normal((size, len(places)))
+    return _unconstrained(names, declared, rows, z, innovations, offsets, label), label
+
+
+def _unconstrained(
+    names: Sequence[str],
+    declared: Mapping[str, Parameter],
+    rows: pd.DataFrame,
+    z: np.ndarray,
+    innovations: np.ndarray,
+    offsets: np.ndarray,
+    label: np.ndarray,
+) -> np.ndarray:
+    """Values of the free variables from scores of each kind, (draw, dimension)."""
+    scored, places, knots = _split(declared)
+    size, deviations = len(z), innovations @ ind.deviation_factor(len(knots)).T
     theta = natural(z, scored, hyper_parameters(scored))
     published, place = np.empty((size, len(knots))), np.empty((size, len(places)))
     for k, name in enumerate(names):
@@ -427,7 +442,41 @@ def prior_draws(
         capability, where, sd = _centres(path._replace(e=path.e.T), own, places, knots)
         published[mine] = capability.T + own["deviation_sd"][:, None] * deviations[mine]
         place[mine] = where.T + sd * offsets[mine]
-    return np.concatenate([z, published, place], axis=1), label
+    return np.concatenate([z, published, place], axis=1)
+
+
+def from_scores(
+    names: Sequence[str],
+    declared: Mapping[str, Parameter],
+    rows: pd.DataFrame,
+    scores: Sequence[Mapping[str, np.ndarray]],
+    seed: int,
+) -> np.ndarray:
+    """Values of the free variables of the joint model at given scores, (dynamic, draw, dimension).
+
+    Parameters
+    ----------
+    scores
+        Of each dynamic, by the names it sees, (draw,) each and the same number for all; what is missing,
+        such as parameters of the other dynamics, is drawn from the prior.
+    """
+    rng = np.random.default_rng(seed)
+    scored, places, knots = _split(declared)
+    parts = []
+    for k, (name, mine) in enumerate(zip(names, scores, strict=True)):
+        size = len(next(iter(mine.values())))
+
+        def column(full: str, name: str = name, mine: Any = mine, size: int = size) -> np.ndarray:
+            own = full.removeprefix(f"{name}.")
+            return np.asarray(mine[own]) if own in mine else rng.standard_normal(size)
+
+        wanted = (list(scored), [f"{CENTRED[1]}_{x:.1f}" for x in knots], places)
+        blocks = [
+            np.stack([column(n) for n in some], axis=1) if some else np.zeros((size, 0)) for some in wanted
+        ]
+        z, innovations, offsets = blocks
+        parts.append(_unconstrained(names, declared, rows, z, innovations, offsets, np.full(size, k)))
+    return np.stack(parts)
 
 
 class Many(NamedTuple):
