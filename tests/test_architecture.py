@@ -16,7 +16,7 @@ FLOORS = (
     ("export", "submission", "hub", "comparison"),
     ("batch",),
     ("history",),
-    ("accounts", "camps", "frozen", "narrative", "explanations", "absorption_reports"),
+    ("accounts", "camps", "frozen", "scenarios", "narrative", "explanations", "absorption_reports"),
     ("console",),
     ("input_commands", "run_commands", "absorption_commands"),
     ("cli",),

@@ -319,6 +319,8 @@ def reweight(log_ratio: np.ndarray) -> Reweighted:
         return Reweighted(Estimate(np.nan, np.nan), np.inf, smoothed.reshape(log_ratio.shape))
     scaled = (smoothed - smoothed[below] + flat[below] + log_ratio.max()).reshape(log_ratio.shape)
     change = jackknife(lambda x: logsumexp(x) - np.log(len(x)), scaled)
+    if np.isnan(k):  # No tail could be fitted: ratios are all but equal, or very few count.
+        k = -np.inf if np.exp(-logsumexp(2 * smoothed)) > 0.5 * flat.size else np.inf
     return Reweighted(change, float(k), smoothed.reshape(log_ratio.shape))
 
 

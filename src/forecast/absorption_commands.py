@@ -56,6 +56,41 @@ def explain(
         show_table(tables(found))
 
 
+@app.command()
+def whatif(
+    scenario: Annotated[Path, typer.Argument(help="Scenario file, or the name of one in data/scenarios/.")],
+    worldview: Annotated[
+        list[str] | None, typer.Option(help="Worldview to ask; repeat for several. Default all.")
+    ] = None,
+    as_of: AsOf = None,
+    refit: Annotated[
+        bool, typer.Option(help="Step the draws to the rows where reweighting fails; takes minutes, once.")
+    ] = True,
+    store: StoreOption = Path("runs"),
+    output: FormatOption = Format.table,
+    data: DataOption = None,
+    priors: PriorsOption = None,
+) -> None:
+    """Push hypothetical future rows through the same update: what would move, and what would be absorbed."""
+    from forecast import accounts, batch, inference, scenarios
+    from forecast.absorption_reports import scenario_tables
+    from forecast.worldviews import pick_worldviews
+
+    folder = data or home("data")
+    inputs = batch.load_inputs(folder, priors or home("priors"))
+    asked = scenarios.load_scenario(scenarios.find(scenario, folder), inputs.archive)
+    read = accounts.stored(store, inputs, pick_worldviews(inputs.worldviews, worldview or []), as_of)
+    settings = inference.Settings() if refit else None
+    with progress_bar() as tell:
+        found = [
+            scenarios.whatif(runs[-1], asked, settings, partial(tell, name)) for name, runs in read.items()
+        ]
+    if output is Format.json:
+        print(json.dumps(found, indent=1, allow_nan=False))
+    else:
+        show_table(scenario_tables(found))
+
+
 def _explain(
     store: Path, folders: tuple[Path, Path], names: Sequence[str], as_of: str | None, refit: bool, tell: Any
 ) -> list[dict[str, Any]]:

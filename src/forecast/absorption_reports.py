@@ -205,3 +205,38 @@ def _camps(records: Sequence[Mapping[str, Any]]) -> list[RenderableType]:
                 )
             )
     return parts
+
+
+def scenario_tables(records: Sequence[Mapping[str, Any]]) -> RenderableType:
+    """What a scenario would do to each worldview: weights, account, discriminating evidence and movers."""
+    parts: list[RenderableType] = [Text(records[0]["title"], style="bold")]
+    told = [r for r in records if r["method"]]
+    if told:
+        names = list(told[0]["weights"])
+        rows, accounts = [], []
+        for one in told:
+            weights = (f"{x['before']['value']:.2f} to {cell(x['after'])}" for x in one["weights"].values())
+            rows.append((one["worldview"], *weights, one["method"]))
+            batch = one["account"]
+            cells = (batch["decided"], batch["learnt"], batch["absorbed"]["total"])
+            groups = (batch["absorbed"][g] for g in BELT)
+            rate = f"{100 * batch['rate']['value']:.0f} %"
+            accounts.append((one["worldview"], *(cell(x) for x in (*cells, *groups)), rate))
+        parts.append(_table("Weights, before to after", ("worldview", *names, "method"), rows))
+        columns = ("worldview", "decided", "learnt", "absorbed", *BELT, "rate")
+        parts.append(_table("What the rows would do, nats", columns, accounts))
+    for one in told:
+        pairs = [
+            (f"{p['a']} : {p['b']}", *(cell(p[x], 2, True) for x in ("free", "frozen", "absorbed")))
+            for p in one["pairs"]
+        ]
+        columns = ("pair", "log Bayes factor", "belt frozen", "absorbed")
+        parts.append(_table(f"{one['worldview']}: evidence between dynamics, nats", columns, pairs))
+        rows = []
+        for name, listed in one["movers"].items():
+            for m in [x for x in listed if x["role"] != "calibration"][:3]:
+                rows.append((name, m["name"], m["role"], cell(m["shift"], 2, True), cell(m["nats"])))
+        columns = ("dynamic", "assumption", "group", "shift, sd", "nats")
+        parts.append(_table(f"{one['worldview']}: what moves most", columns, rows, 3))
+    parts += [Text(f"{r['worldview']}: {r['note']}") for r in records if r["note"]]
+    return Group(*parts)

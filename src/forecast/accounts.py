@@ -216,15 +216,23 @@ def account(run: Run, before: Run | None = None) -> dict[str, Any]:
         group), ``deviation`` (what of it the correlated deviation adds to the other assumptions),
         ``calibration``, ``unassigned``, ``rate``; each number a ``value`` with its ``se``, in nats.
     """
-    weights = run.weights
-    prior = before.weights.posterior if before else run.odds
-    w, spread = weights.posterior, weights.posterior_se
-    parts, totals = [], []
+    split, totals = [], []
     for k, name in enumerate(DYNAMICS):
-        parts.append(_parts(run.posteriors[name], before.posteriors[name] if before else None))
+        mine = run.posteriors[name]
+        even = np.ones(mine.scores.shape[:2])
+        split.append(parts(mine, mine.scores, even, before.posteriors[name] if before else None))
         totals.append(_exact(run, k, name, before))
-    within = _mixed(parts, w, spread)
-    exact = _mixed(totals, w, spread)
+    prior = before.weights.posterior if before else run.odds
+    days = {"from": before.as_of if before else None, "to": run.as_of}
+    return days | tally(split, totals, run.weights, prior)
+
+
+def tally(
+    parts: Sequence[Estimate], totals: Sequence[Estimate], weights: evidence.Weights, prior: np.ndarray
+) -> dict[str, Any]:
+    """The account from each dynamic's parts and exact total, the weights after and those before."""
+    w, spread = weights
+    within, exact = _mixed(parts, w, spread), _mixed(totals, w, spread)
     slope = np.log(np.maximum(w, 1e-300) / prior)
     first = Estimate(absorption.decided(w, prior), float(np.sqrt(((slope * spread) ** 2).sum())))
     *group, absorbed, deviation = (Estimate(v, e) for v, e in zip(*within, strict=True))
@@ -236,8 +244,6 @@ def account(run: Run, before: Run | None = None) -> dict[str, Any]:
         absorbed.value / whole, float(np.hypot(kept.value * absorbed.se, absorbed.value * kept.se)) / whole**2
     )
     return {
-        "from": before.as_of if before else None,
-        "to": run.as_of,
         "total": number(first + exact),
         "decided": number(first),
         "learnt": number(learnt),
@@ -255,22 +261,32 @@ def number(x: Estimate) -> dict[str, float]:
     return {"value": float(x.value), "se": float(x.se)}
 
 
-def _parts(mine: Posterior, before: Posterior | None) -> Estimate:
-    """`absorption.split` of one dynamic, the sum of the groups, and what of it only the deviation adds."""
-    plain = [i for i, n in enumerate(mine.names) if not n.startswith("deviation_2")]
+def parts(mine: Posterior, after: np.ndarray, weight: np.ndarray, before: Posterior | None) -> Estimate:
+    """`absorption.split` of one dynamic, the sum of the groups, and what of it only the deviation adds.
 
-    def parts(after: np.ndarray, *earlier: np.ndarray) -> np.ndarray:
+    Parameters
+    ----------
+    mine
+        For the names and roles of parameters.
+    after
+        Scores of draws after the batch, (island, draw, parameter), weighted by `weight` (island, draw).
+    before
+        Names and scores of draws before it; None for the prior.
+    """
+    plain = [i for i, n in enumerate(mine.names) if not n.startswith("deviation_2")]
+    belt = [i for i, r in enumerate(mine.roles) if r == "core" or r in BELT]
+    both = [i for i in belt if i in plain]
+
+    def statistic(x: np.ndarray, w: np.ndarray, *earlier: np.ndarray) -> np.ndarray:
         reference = absorption.standard(len(mine.names))
         if before and earlier:
             reference = absorption.aligned(mine.names, absorption.moments(earlier[0]), before.names)
-        now = absorption.moments(after)
+        now = absorption.moments(x, w)
         found = absorption.split(now, reference, mine.roles)
-        belt = [i for i, r in enumerate(mine.roles) if r == "core" or r in BELT]
-        both = [i for i in belt if i in plain]
         without = absorption.divergence(now.of(both), reference.of(both))
         return np.array([*found, found[1:5].sum(), found[:5].sum() - without])
 
-    return jackknife(parts, mine.scores, *([before.scores] if before else []))
+    return jackknife(statistic, after, weight, *([before.scores] if before else []))
 
 
 def _exact(run: Run, k: int, name: str, before: Run | None) -> Estimate:

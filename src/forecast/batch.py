@@ -237,7 +237,7 @@ def package(
     """
     tree = xr.DataTree()
     for name in DYNAMICS:
-        theta = _named(judged.draws[name]["theta"], name)
+        theta = named(judged.draws[name]["theta"], name)
         spread = thin(theta.sizes["draw"])
         predicted = prediction.predict(name, _with_priors(theta, inputs, declared, seed), inputs.milestones)
         tree[f"{name}/posterior"] = xr.DataTree(theta.isel(draw=spread).astype("float32"))
@@ -307,7 +307,7 @@ def judge(fit: inference.Fit, draws: dict[str, xr.Dataset]) -> tuple[dict[str, l
         found = list(common)
         if not (np.isfinite(fit.draws[k]).all() and np.isfinite(fit.log_evidence[k]).all()):
             found.append("draws or evidence not finite")
-        theta = _named(draws[name]["theta"], name)
+        theta = named(draws[name]["theta"], name)
         ess = [az.ess(theta, method="bulk"), az.ess(theta, method="tail", prob=(0.05, 0.95))]
         smallest[name] = float(min(float(v) for one in ess for v in one.data_vars.values()))
         if not smallest[name] >= GATE["ess"]:
@@ -324,7 +324,7 @@ def judge(fit: inference.Fit, draws: dict[str, xr.Dataset]) -> tuple[dict[str, l
     return failures, smallest
 
 
-def _named(theta: xr.DataArray, name: str) -> xr.Dataset:
+def named(theta: xr.DataArray, name: str) -> xr.Dataset:
     """Parameters of one dynamic as variables, its own ones without their prefix."""
     others = tuple(f"{other}." for other in DYNAMICS if other != name)
     mine = [p for p in theta["parameter"].values if not str(p).startswith(others)]

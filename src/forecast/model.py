@@ -242,6 +242,16 @@ def scores(theta: Mapping[str, Array], declared: Mapping[str, Parameter]) -> dic
     return found
 
 
+def values(scores: Mapping[str, np.ndarray], declared: Mapping[str, Parameter]) -> dict[str, np.ndarray]:
+    """Parameters at normal scores: `scores` turned round; places and innovations stay scores."""
+    scored = {n: p for n, p in ordered(declared).items() if not _is_centred(n)}
+    found: dict[str, np.ndarray] = {}
+    if scored:
+        block = np.stack([scores[n] for n in scored], axis=-1)
+        found = natural(block, scored, hyper_parameters(scored))
+    return found | {n: np.asarray(scores[n]) for n in declared if _is_centred(n)}
+
+
 def hyper_parameters(declared: Mapping[str, Parameter]) -> dict[str, np.ndarray]:
     """Hyper-parameters by family, (parameter of that family, hyper), families in order."""
     tables: dict[str, list[np.ndarray]] = {}
@@ -297,8 +307,8 @@ def _centres(
     """Where the path puts published capability (knot,) and benchmarks (benchmark,), and the latter's sd."""
     xp = array_module(path.d50)
     ids = [n.removesuffix(".place") for n in places]
-    first = ind.rung_places(path.d50, theta["g2"], theta["g3"], theta["g4"])[0] - theta["mu_D"]
-    where = [path.d50 if i in ind.MESSY else first + theta["g2"] * float(i in ind.EXPERIMENTS) for i in ids]
+    rungs = ind.rung_places(path.d50, theta["g2"], theta["g3"], theta["g4"])
+    where = [path.d50 if i in ind.MESSY else rungs[ind.RUNGS[i]] - theta["mu_D"] for i in ids]
     sd = np.array([ind.MESSY_SD if i in ind.MESSY else ind.BENCHMARK_SD for i in ids])
     nowhere = np.zeros((0, *np.shape(path.d50))) if xp is np else np.zeros(0)
     return _between(path.time, knots) @ path.e, xp.stack(where) if where else nowhere, sd
