@@ -33,6 +33,8 @@ SETTINGS = inference.Settings(islands=8, chains=64, steps=4, final_sweeps=2)
 """Size of a refit: half the chains of a full fit, and no pilot."""
 HELD = 0.1
 """To what sd, in nats, the deviation is held when it is frozen; held tighter it could not be sampled."""
+FIRST_STEP = 0.2
+"""Step size of the first move of stored draws; it adapts."""
 LIMITS = {"bayes_factor_se": 0.5, "acceptance": 0.4, "distance": 0.1}
 """What a refit must keep to be shown."""
 Report = Callable[[str, float], None]
@@ -149,8 +151,15 @@ class Refitter:
         except (FileNotFoundError, ValueError):
             return None
 
-    def _keep(self, what: str, fit: inference.Fit) -> dict[str, Any]:
-        found = {"what": what, "log_evidence": fit.log_evidence.tolist(), "failures": sound(fit)}
+    def _keep(self, what: str, refit: Callable[[int, inference.Settings], inference.Fit]) -> dict[str, Any]:
+        """Make a refit, again with more sweeps where it cannot be trusted, and keep it."""
+        for attempt in range(batch.ATTEMPTS):
+            sizes = dataclasses.replace(self.settings, sweeps=self.settings.sweeps * 2**attempt)
+            fit = refit(self.seed(f"{what} {attempt}"), sizes)
+            failures = sound(fit)
+            if not failures:
+                break
+        found = {"what": what, "log_evidence": fit.log_evidence.tolist(), "failures": failures}
         place = self.place(what)
         place.parent.mkdir(exist_ok=True)
         aside = place.with_suffix(f".{os.getpid()}")
@@ -164,41 +173,41 @@ class Refitter:
             return found
         self.report(what, 0.0)
         declared = freeze(self.declared, chosen)
-        seed = self.seed(what)
-        reference = conditional(self.run, declared, chosen, seed)
-        fit = inference.sample(
-            self.compiled,
-            seed,
-            self.settings,
-            model.data_values(declared),
-            lambda _, share: self.report(what, share),
-            reference=reference,
-        )
-        return self._keep(what, fit)
+        reference = conditional(self.run, declared, chosen, self.seed(what))
+
+        def refit(seed: int, settings: inference.Settings) -> inference.Fit:
+            data = model.data_values(declared)
+            return inference.sample(
+                self.compiled, seed, settings, data, self._tell(what), reference=reference
+            )
+
+        return self._keep(what, refit)
 
     def without(self, where: np.ndarray, what: str) -> dict[str, Any]:
         """Log evidence without some rows, stepped from the stored draws."""
         if (found := self.kept(what)) is not None:
             return found
         self.report(what, 0.0)
-        run, seed = self.run, self.seed(what)
+        run = self.run
         scores = [{n: mine.flat[:, i] for i, n in enumerate(mine.names)} for mine in run.posteriors.values()]
-        x = model.from_scores(list(DYNAMICS), self.declared, run.rows, scores, seed)
+        x = model.from_scores(list(DYNAMICS), self.declared, run.rows, scores, self.seed(what))
         shape = next(iter(run.posteriors.values())).scores.shape
-        draws = x.reshape(len(DYNAMICS), *shape[:2], -1)
-        start = inference.Fit(draws, run.log_evidence, run.one_shot, (), 0.2)
-        old = model.data_values(self.declared) | {"weight": np.ones(len(run.rows))}
-        new = dict(old) | {"weight": np.where(np.isin(np.arange(len(run.rows)), where), 0.0, 1.0)}
-        fit = inference.advance(
-            self.compiled,
-            seed,
-            start,
-            old,
-            new,
-            dataclasses.replace(self.settings, islands=shape[0]),
-            lambda _, share: self.report(what, share),
+        start = inference.Fit(
+            x.reshape(len(DYNAMICS), *shape[:2], -1), run.log_evidence, run.one_shot, (), FIRST_STEP
         )
-        return self._keep(what, fit)
+        priors = model.data_values(self.declared)
+        counted = np.ones(len(run.rows))
+        counted[where] = 0.0
+        old, new = priors | {"weight": np.ones(len(run.rows))}, priors | {"weight": counted}
+
+        def refit(seed: int, settings: inference.Settings) -> inference.Fit:
+            sizes = dataclasses.replace(settings, islands=shape[0])
+            return inference.advance(self.compiled, seed, start, old, new, sizes, self._tell(what))
+
+        return self._keep(what, refit)
+
+    def _tell(self, what: str) -> inference.Progress:
+        return lambda _, share: self.report(what, share)
 
 
 def sound(fit: inference.Fit) -> list[str]:

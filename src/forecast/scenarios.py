@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from forecast import absorption, accounts, batch, evidence, inference, model, selection
+from forecast import absorption, accounts, batch, evidence, frozen, inference, model, selection
 from forecast import indicators as ind
 from forecast.absorption import Estimate, jackknife
 from forecast.accounts import Posterior, Run, number, pairs
@@ -240,7 +240,7 @@ def refitted(
     draws = model.from_scores(list(DYNAMICS), declared, rows, scores, 1).reshape(
         len(DYNAMICS), *shape[:2], -1
     )
-    start = inference.Fit(draws, run.log_evidence, run.one_shot, (), 0.2)
+    start = inference.Fit(draws, run.log_evidence, run.one_shot, (), frozen.FIRST_STEP)
     priors = model.data_values(declared)
     new = rows["hypothetical"].to_numpy(float)
     fit = inference.advance(
