@@ -49,7 +49,10 @@ class Compiled:
 
 
 class Metric(NamedTuple):
-    """Whitened coordinates y of x = mean + factor y, and the Gaussian reference -|tilt y + shift|^2 / 2."""
+    """Whitened coordinates y of x = mean + factor y, and the Gaussian reference -|tilt y + shift|^2 / 2.
+
+    Each part has a leading dimension: groups of as many chains each, in order, that have their own.
+    """
 
     mean: Any
     factor: Any
@@ -175,12 +178,19 @@ def _move(
         mean squared jump over twice the variance (1 for independent states, 0 for none).
     """
     mean, factor, tilt, shift = metric
+    groups = len(mean)
+
+    def grouped(x: Any) -> Any:
+        return x.reshape(*x.shape[:-2], groups, -1, x.shape[-1])
+
+    def values(y: Any) -> Any:
+        return (mean[:, None] + grouped(y) @ jnp.swapaxes(factor, 1, 2)).reshape(y.shape)
 
     def potential(y: Any, label: Any) -> tuple[Any, Any]:
-        value, slope = gradient(mean + y @ factor.T, label, data, powers[1:])
-        away = y @ tilt.T + shift
-        value = value - powers[0] * 0.5 * (away**2).sum(-1)
-        return value, slope @ factor - powers[0] * (away @ tilt)
+        value, slope = gradient(values(y), label, data, powers[1:])
+        away = grouped(y) @ jnp.swapaxes(tilt, 1, 2) + shift[:, None]
+        value = value - powers[0] * 0.5 * (away**2).sum(-1).ravel()
+        return value, (grouped(slope) @ factor - powers[0] * (away @ tilt)).reshape(y.shape)
 
     def move(i: Any, state: tuple[Any, ...]) -> tuple[Any, ...]:
         y, value, slope, step_size, key, states, total = state
@@ -212,9 +222,11 @@ def _move(
         total = total + jnp.stack([chance.mean(), moved]) / steps
         return y_next, value, slope, step_size, key, states.at[i].set(y_next), total
 
-    y = jax.scipy.linalg.solve_triangular(factor, (chains.x - mean).T, lower=True).T
+    away = jnp.swapaxes(grouped(chains.x) - mean[:, None], 1, 2)
+    y = jnp.swapaxes(jax.scipy.linalg.solve_triangular(factor, away, lower=True), 1, 2)
+    y = y.reshape(chains.x.shape)
     states = jnp.zeros((most, *y.shape))
     start = (y, *potential(y, chains.label), chains.step_size, chains.key, states, jnp.zeros(2))
     y, _, _, step_size, key, states, total = jax.lax.fori_loop(0, steps, move, start)
-    chains = Chains(mean + y @ factor.T, chains.label, step_size, key)
-    return chains, mean + states @ factor.T, total[0], total[1]
+    chains = Chains(values(y), chains.label, step_size, key)
+    return chains, values(states), total[0], total[1]
