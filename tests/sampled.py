@@ -10,6 +10,7 @@ import pandas as pd
 from scipy.special import logsumexp
 
 from forecast import batch, bridge, model, runs
+from forecast.absorption import pseudo_values
 from forecast.accounts import Posterior, Run
 from forecast.dynamics import DYNAMICS
 from forecast.priors import Parameter
@@ -40,6 +41,11 @@ def prior_run(worldview: Worldview, rows: pd.DataFrame, inputs: batch.Inputs, is
     )
     manifest = {"as_of": "2022-12-31", "seed": 1, "content_hash": "0"}
     return Run(Path(), worldview, empty, manifest, nothing, np.zeros((len(DYNAMICS), 2)), found)
+
+
+def pooled(log_z: np.ndarray) -> np.ndarray:
+    """Pseudo-values of the log of a mean evidence, from the logs of that of each island."""
+    return pseudo_values(lambda x: logsumexp(x) - np.log(len(x)), log_z[:, None])
 
 
 def sampled(
@@ -96,7 +102,7 @@ def sampled(
             size = float(np.clip(size * np.exp(0.3 * (chance.mean() - 0.3)), 0.02, 0.99))
     theta = model.values({n: z[:, i] for i, n in enumerate(mine)}, mine)
     shape = (islands, draws, -1)
-    return Posterior(tuple(mine), mine, theta, z.reshape(shape), each.reshape(shape)), log_z
+    return Posterior(tuple(mine), mine, theta, z.reshape(shape), each.reshape(shape)), pooled(log_z)
 
 
 def weighed(
@@ -112,7 +118,7 @@ def weighed(
     chosen = np.stack([rng.choice(draws, draws, p=q / q.sum()) for q in p])[..., None]
     z, each = (np.take_along_axis(x, chosen, axis=1) for x in (before.scores, each))
     theta = model.values({n: z[..., i].ravel() for i, n in enumerate(before.names)}, before.declared)
-    return Posterior(before.names, before.declared, theta, z, each), log_z
+    return Posterior(before.names, before.declared, theta, z, each), pooled(log_z)
 
 
 def made_run(

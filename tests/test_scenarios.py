@@ -20,7 +20,7 @@ from forecast.dynamics import DYNAMICS, MAX_REACH
 from forecast.priors import Beta, LogNormal, Normal
 from forecast.schema import BELT, InputError
 from forecast.worldviews import Line
-from sampled import prior, prior_run, save
+from sampled import pooled, prior, prior_run, save
 
 ROOT = Path(__file__).parents[1]
 SHIPPED = scenarios.shipped(ROOT / "data")
@@ -275,8 +275,10 @@ def _verdicts(
         values = np.concatenate([np.ravel(law.draw(rng, y)) for law, y in pairs])
         log_z = np.stack(
             [
-                np.logaddexp.reduce(
-                    model.log_likelihood(laws[n], values).sum(1).reshape(ISLANDS, DRAWS), axis=1
+                pooled(
+                    np.logaddexp.reduce(
+                        model.log_likelihood(laws[n], values).sum(1).reshape(ISLANDS, DRAWS), axis=1
+                    )
                 )
                 for n in names
             ]

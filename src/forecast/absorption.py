@@ -40,8 +40,10 @@ class Estimate(NamedTuple):
         return Estimate(self.value - other.value, np.hypot(self.se, other.se))
 
 
-def jackknife(statistic: Callable[..., Any], *draws: np.ndarray) -> Estimate:
-    """Statistic of pooled islands, its first-order bias removed, and its error, by leaving islands out.
+def pseudo_values(statistic: Callable[..., Any], *draws: np.ndarray) -> np.ndarray:
+    """Jackknife pseudo-values of a statistic of pooled islands, (island, ...).
+
+    With n islands, n s(all) - (n - 1) s(all but i).
 
     Parameters
     ----------
@@ -56,10 +58,17 @@ def jackknife(statistic: Callable[..., Any], *draws: np.ndarray) -> Estimate:
         return np.asarray(statistic(*(x[list(kept)].reshape(-1, *x.shape[2:]) for x in draws)), float)
 
     count = len(draws[0])
-    whole = pooled(range(count))
     without = np.stack([pooled([j for j in range(count) if j != i]) for i in range(count)])
-    value = count * whole - (count - 1) * without.mean(0)
-    return Estimate(value, np.sqrt((count - 1) * without.var(0)))
+    return np.asarray(count * pooled(range(count)) - (count - 1) * without)
+
+
+def jackknife(statistic: Callable[..., Any], *draws: np.ndarray) -> Estimate:
+    """Statistic of pooled islands, its first-order bias removed, and its error: mean of `pseudo_values`."""
+    return _mean(pseudo_values(statistic, *draws))
+
+
+def _mean(values: np.ndarray) -> Estimate:
+    return Estimate(values.mean(0), values.std(0, ddof=1) / np.sqrt(len(values)))
 
 
 # Divergences --------------------------------------------------------------------------------------------
@@ -294,12 +303,17 @@ GOOD_K = 0.7
 class Reweighted(NamedTuple):
     """A change of log evidence by importance sampling from stored draws."""
 
-    change: Estimate
-    """ln E[exp(log ratio)], nats."""
+    values: np.ndarray
+    """Change ln E[exp(log ratio)] as jackknife pseudo-values, nats, (island,)."""
     k: float
     """Pareto k of the ratios."""
     log_weight: np.ndarray
     """Smoothed and normalised, (island, draw)."""
+
+    @property
+    def change(self) -> Estimate:
+        """Change of log evidence, nats."""
+        return _mean(self.values)
 
 
 def reweight(log_ratio: np.ndarray) -> Reweighted:
@@ -316,9 +330,9 @@ def reweight(log_ratio: np.ndarray) -> Reweighted:
         smoothed, k = flat, -np.inf  # The largest ratios are all the same: nothing to smooth.
     smoothed = np.asarray(smoothed) - logsumexp(smoothed)
     if not np.isfinite(flat[below]):
-        return Reweighted(Estimate(np.nan, np.nan), np.inf, smoothed.reshape(log_ratio.shape))
+        return Reweighted(np.full(len(log_ratio), np.nan), np.inf, smoothed.reshape(log_ratio.shape))
     scaled = (smoothed - smoothed[below] + flat[below] + log_ratio.max()).reshape(log_ratio.shape)
-    change = jackknife(lambda x: logsumexp(x) - np.log(len(x)), scaled)
+    change = pseudo_values(lambda x: logsumexp(x) - np.log(len(x)), scaled)
     if np.isnan(k):  # No tail could be fitted: ratios are all but equal, or very few count.
         k = -np.inf if np.exp(-logsumexp(2 * smoothed)) > 0.5 * flat.size else np.inf
     return Reweighted(change, float(k), smoothed.reshape(log_ratio.shape))
@@ -333,10 +347,3 @@ def decided(posterior: np.ndarray, prior: np.ndarray) -> float:
     """KL(posterior || prior) of weights over dynamics, nats."""
     seen = posterior > 0
     return float((posterior[seen] * np.log(posterior[seen] / prior[seen])).sum())
-
-
-def by_island(found: Reweighted) -> np.ndarray:
-    """Change of log evidence of each island's own draws, (island,); their mean is that of all."""
-    scaled = found.log_weight - logsumexp(found.log_weight)
-    islands = len(scaled)
-    return found.change.value + logsumexp(scaled, axis=1) + np.log(islands)

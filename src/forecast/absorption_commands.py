@@ -63,9 +63,10 @@ def whatif(
         list[str] | None, typer.Option(help="Worldview to ask; repeat for several. Default all.")
     ] = None,
     as_of: AsOf = None,
-    refit: Annotated[
-        bool, typer.Option(help="Step the draws to the rows where reweighting fails; takes minutes, once.")
-    ] = True,
+    no_refit: Annotated[
+        bool,
+        typer.Option("--no-refit", help="Leave out what needs a fit, which takes minutes; it is kept."),
+    ] = False,
     store: StoreOption = Path("runs"),
     output: FormatOption = Format.table,
     data: DataOption = None,
@@ -77,14 +78,21 @@ def whatif(
     from forecast.worldviews import pick_worldviews
 
     folder = data or home("data")
-    inputs = batch.load_inputs(folder, priors or home("priors"))
-    asked = scenarios.load_scenario(scenarios.find(scenario, folder), inputs.archive)
-    read = accounts.stored(store, inputs, pick_worldviews(inputs.worldviews, worldview or []), as_of)
-    settings = inference.Settings() if refit else None
-    with progress_bar() as tell:
-        found = [
-            scenarios.whatif(runs[-1], asked, settings, partial(tell, name)) for name, runs in read.items()
-        ]
+    folders = folder, priors or home("priors")
+    inputs = batch.load_inputs(*folders)
+    path = scenarios.find(scenario, folder)
+    asked = scenarios.load_scenario(path, inputs.archive)
+    key = _key(store, folders, worldview or [], as_of, f"{no_refit} {path.read_text(encoding='utf-8')}")
+    found = _cached(store, key)
+    if found is None:
+        read = accounts.stored(store, inputs, pick_worldviews(inputs.worldviews, worldview or []), as_of)
+        settings = None if no_refit else inference.Settings()
+        with progress_bar() as tell:
+            found = [
+                scenarios.whatif(runs[-1], asked, settings, partial(tell, name))
+                for name, runs in read.items()
+            ]
+        _cache(store, key, found)
     if output is Format.json:
         print(json.dumps(found, indent=1, allow_nan=False))
     else:
@@ -111,11 +119,13 @@ def _explain(
     return explanations.records(read, accounts.base_run(store, inputs, read), refitters)
 
 
-def _key(store: Path, folders: tuple[Path, Path], names: Sequence[str], as_of: str | None) -> str:
-    """Hash of all an explanation depends on: stored runs and refits, data, priors, code and options."""
+def _key(
+    store: Path, folders: tuple[Path, Path], names: Sequence[str], as_of: str | None, asked: str = ""
+) -> str:
+    """Hash of all an answer depends on: stored runs and refits, data, priors, code and what is asked."""
     from forecast import runs
 
-    digest = hashlib.sha256(json.dumps([sorted(names), as_of, runs.code_version()]).encode())
+    digest = hashlib.sha256(json.dumps([sorted(names), as_of, asked, runs.code_version()]).encode())
     kept = sorted(str(p.relative_to(store)) for p in store.glob("as_of=*/worldview=*/key=*/**/*.json"))
     digest.update(json.dumps(kept).encode())
     for folder in folders:

@@ -60,8 +60,7 @@ def without_rows(run: Run, where: np.ndarray) -> tuple[np.ndarray, float]:
     for mine in run.posteriors.values():
         found = absorption.reweight(-mine.likelihood[..., where].sum(-1))
         worst = max(worst, found.k)
-        # Each island's own mean keeps what dynamics and islands have in common.
-        changes.append(absorption.by_island(found))
+        changes.append(found.values)
     return run.log_evidence + np.stack(changes), worst
 
 
@@ -188,9 +187,9 @@ def sensitivity(run: Run) -> list[dict[str, Any]]:
 
 def assumption_evidence(run: Run, odds: np.ndarray) -> Estimate:
     """Log evidence of a set of assumptions: of all dynamics together at some odds, nats."""
-    joint = run.log_evidence + np.log(np.maximum(odds, 1e-300))[:, None]
-    mean, se = evidence.mean_evidence(logsumexp(joint, axis=0)[None])
-    return Estimate(mean[0], se[0])
+    prior = np.log(np.maximum(odds, 1e-300))
+    islands = run.log_evidence.T[:, None]
+    return absorption.jackknife(lambda x: logsumexp(x.mean(0) + prior), islands)
 
 
 def convergence(read: Mapping[str, Sequence[Run]]) -> dict[str, Any]:
@@ -290,7 +289,7 @@ def single_lines(base: Run, worldview: Worldview) -> list[dict[str, Any]]:
             ratio = _ratio(mine, own, line.prior)
             weighed = absorption.reweight(ratio)
             ks.append(weighed.k)
-            changes.append(absorption.by_island(weighed))
+            changes.append(weighed.values)
         k = max(ks)
         entry: dict[str, Any] = {"line": name, "pareto_k": float(k) if np.isfinite(k) else None}
         if covered and k <= absorption.GOOD_K:

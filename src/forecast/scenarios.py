@@ -305,7 +305,7 @@ def whatif(
     note = ""
     if good:
         method = "reweighted"
-        change = np.stack([absorption.by_island(absorption.reweight(m.likelihood)) for m in met.values()])
+        change = np.stack([absorption.reweight(m.likelihood).values for m in met.values()])
         after = run.log_evidence + change
     else:
         why = f"Pareto k {k:.2f}, {ess:.0f} effective draws"
@@ -423,7 +423,7 @@ def _frozen(run: Run, scenario: Scenario, met: Mapping[str, Met], name: str) -> 
     x[:, free] = mine.flat[:, free] + (np.array(target) - mine.flat[:, belt]) @ slope
     theta = model.values({n: x[:, i] for i, n in enumerate(mine.names)}, mine.declared)
     logp = likelihood(name, scenario.rows, theta).reshape(mine.scores.shape[:2])
-    return absorption.by_island(absorption.reweight(logp))
+    return absorption.reweight(logp).values
 
 
 def _median(values: np.ndarray, weight: np.ndarray) -> float:
