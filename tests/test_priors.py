@@ -21,6 +21,7 @@ from forecast.priors import (
     finite,
     from_score,
     make_prior,
+    to_score,
 )
 from forecast.schema import InputError
 
@@ -185,3 +186,16 @@ def test_make_prior_takes_whole_numbers_of_any_size():
 def test_finite_is_a_float_or_nothing(value):
     number = finite(value)
     assert number is None or (isinstance(number, float) and np.isfinite(number) and number == value)
+
+
+# There and back -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("prior", EXAMPLES, ids=str)
+def test_scores_turn_quantiles_round_and_narrow_priors_freeze(prior):
+    z = np.linspace(-4, 4, 33)
+    np.testing.assert_allclose(to_score(prior, from_score(prior.family, z, prior.hyper)), z, atol=2e-5)
+    middle = float(prior.quantile(np.array(0.5)))
+    held = prior.narrowed(middle)
+    assert held.family == prior.family and held.hyper.shape == prior.hyper.shape
+    np.testing.assert_allclose(from_score(held.family, z, held.hyper), middle, rtol=0.15, atol=1e-3)
