@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from scipy.special import logsumexp
 
-from forecast import batch, bridge, model, runs
+from forecast import batch, bridge, model, readings, runs
 from forecast.absorption import pseudo_values
 from forecast.accounts import Posterior, Run
 from forecast.dynamics import DYNAMICS
@@ -27,7 +27,7 @@ def prior(name: str, declared: Mapping[str, Parameter], islands: int, draws: int
     """Draws from the prior, and no rows."""
     mine = own(name, declared)
     z = np.random.default_rng(seed).standard_normal((islands, draws, len(mine)))
-    theta = model.values({n: z[..., i].ravel() for i, n in enumerate(mine)}, mine)
+    theta = readings.values({n: z[..., i].ravel() for i, n in enumerate(mine)}, mine)
     return Posterior(tuple(mine), mine, theta, z, np.zeros((islands, draws, 0)))
 
 
@@ -65,8 +65,8 @@ def sampled(
     grid = model.fit_grid(rows)
 
     def evaluate(z: np.ndarray) -> np.ndarray:
-        theta = model.values({n: z[:, i] for i, n in enumerate(mine)}, mine)
-        found = model.rows_at(rows, model.at_draws(name, theta, grid))
+        theta = readings.values({n: z[:, i] for i, n in enumerate(mine)}, mine)
+        found = readings.rows_at(rows, readings.at_draws(name, theta, grid))
         return np.where(np.isfinite(found), found, -1e9)
 
     z = rng.standard_normal((islands * draws, len(mine)))
@@ -100,7 +100,7 @@ def sampled(
             accept = rng.random(len(z)) < chance
             z, each = np.where(accept[:, None], trial, z), np.where(accept[:, None], there, each)
             size = float(np.clip(size * np.exp(0.3 * (chance.mean() - 0.3)), 0.02, 0.99))
-    theta = model.values({n: z[:, i] for i, n in enumerate(mine)}, mine)
+    theta = readings.values({n: z[:, i] for i, n in enumerate(mine)}, mine)
     shape = (islands, draws, -1)
     return Posterior(tuple(mine), mine, theta, z.reshape(shape), each.reshape(shape)), pooled(log_z)
 
@@ -110,14 +110,14 @@ def weighed(
 ) -> tuple[Posterior, np.ndarray]:
     """Posterior and log evidence by island from prior draws alone, for the few rows that allow it."""
     before = prior(name, declared, islands, draws, seed)
-    each = model.rows_at(rows, model.at_draws(name, before.theta, model.fit_grid(rows)))
+    each = readings.rows_at(rows, readings.at_draws(name, before.theta, model.fit_grid(rows)))
     each = np.where(np.isfinite(each), each, -1e9).reshape(islands, draws, -1)
     total, rng = each.sum(-1), np.random.default_rng(seed + 1000)
     log_z = logsumexp(total, axis=1) - np.log(draws)
     p = np.exp(total - logsumexp(total, axis=1, keepdims=True))
     chosen = np.stack([rng.choice(draws, draws, p=q / q.sum()) for q in p])[..., None]
     z, each = (np.take_along_axis(x, chosen, axis=1) for x in (before.scores, each))
-    theta = model.values({n: z[..., i].ravel() for i, n in enumerate(before.names)}, before.declared)
+    theta = readings.values({n: z[..., i].ravel() for i, n in enumerate(before.names)}, before.declared)
     return Posterior(before.names, before.declared, theta, z, each), pooled(log_z)
 
 
@@ -131,8 +131,8 @@ def made_run(
     for k, (name, (mine, _)) in enumerate(found.items()):
 
         def target(z: np.ndarray, name: str = name, mine: Posterior = mine) -> np.ndarray:
-            theta = model.values({n: z[:, i] for i, n in enumerate(mine.names)}, mine.declared)
-            each = model.rows_at(rows, model.at_draws(name, theta, model.fit_grid(rows))).sum(1)
+            theta = readings.values({n: z[:, i] for i, n in enumerate(mine.names)}, mine.declared)
+            each = readings.rows_at(rows, readings.at_draws(name, theta, model.fit_grid(rows))).sum(1)
             return np.where(np.isfinite(each), each, -1e9) - 0.5 * (z**2 + np.log(2 * np.pi)).sum(1)
 
         checks.append(bridge.bridge(mine.scores, target, np.random.default_rng(k)))

@@ -12,7 +12,18 @@ import pandas as pd
 import pytest
 from typer.testing import CliRunner
 
-from forecast import absorption, accounts, batch, camps, evidence, explanations, frozen, model, narrative
+from forecast import (
+    absorption,
+    accounts,
+    batch,
+    camps,
+    evidence,
+    explanations,
+    frozen,
+    model,
+    narrative,
+    readings,
+)
 from forecast import scenarios as sc
 from forecast.cli import app
 from forecast.dynamics import DYNAMICS
@@ -92,13 +103,13 @@ def test_a_batch_of_nothing_does_nothing(run):
 def test_the_rows_of_an_earlier_run_are_read_at_the_draws_of_a_later_one(run):
     """Likelihoods evaluated in NumPy are those that were stored."""
     for name, mine in run.posteriors.items():
-        again = model.rows_at(run.rows, model.at_draws(name, mine.theta, model.fit_grid(run.rows)))
+        again = readings.rows_at(run.rows, readings.at_draws(name, mine.theta, model.fit_grid(run.rows)))
         np.testing.assert_allclose(again, mine.likelihood.reshape(again.shape), rtol=1e-9, atol=1e-9)
 
 
 def test_scores_and_values_are_inverse(run):
     for mine in run.posteriors.values():
-        back = model.scores(mine.theta, mine.declared)
+        back = readings.scores(mine.theta, mine.declared)
         for i, name in enumerate(mine.names):
             np.testing.assert_allclose(back[name], mine.flat[:, i], atol=2e-5, err_msg=name)
 
@@ -123,8 +134,8 @@ def test_savage_dickey_is_the_frozen_refit(inputs, name):
         if base.declared[assumption].role == "calibration" or relied is None:
             continue
         scores = {n: base.flat[:, j] for j, n in enumerate(base.names)}
-        theta = model.values(scores | {assumption: 0.0 * base.flat[:, 0]}, base.declared)
-        held = model.rows_at(rows, model.at_draws(name, theta, grid)).sum(1).reshape(8, -1)
+        theta = readings.values(scores | {assumption: 0.0 * base.flat[:, 0]}, base.declared)
+        held = readings.rows_at(rows, readings.at_draws(name, theta, grid)).sum(1).reshape(8, -1)
         lost = absorption.reweight(held).change
         whole = evidence.mean_evidence(log_z[None])
         expected = whole[0][0] - lost.value
@@ -142,7 +153,7 @@ def test_a_frozen_prior_puts_every_draw_at_one_value(inputs):
     held = frozen.freeze(declared, belt)
     mine = own("amdahl", held)
     z = np.random.default_rng(1).standard_normal((500, len(mine)))
-    theta = model.values({n: z[:, i] for i, n in enumerate(mine)}, mine)
+    theta = readings.values({n: z[:, i] for i, n in enumerate(mine)}, mine)
     for name in mine:
         full = f"amdahl.{name}" if f"amdahl.{name}" in at else name
         if full in at and not name.startswith("deviation"):

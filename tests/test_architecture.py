@@ -12,7 +12,7 @@ FLOORS = (
     ("schema", "kernels", "compilation", "bridge", "inference", "evidence", "absorption"),
     ("priors", "vintages", "runs", "laws"),
     ("dynamics", "indicators", "selection", "prediction"),
-    ("model", "reports", "figures", "worldviews"),
+    ("model", "readings", "reports", "figures", "worldviews"),
     ("export", "submission", "hub", "comparison"),
     ("batch",),
     ("history",),
@@ -40,6 +40,7 @@ TESTED_WITH = {
     "run_commands": "cli",
     "absorption_commands": "cli",
     "absorption_reports": "cli",
+    "readings": "accounts",
 }
 """Rooms tested through another that uses them."""
 

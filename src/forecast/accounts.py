@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from forecast import absorption, batch, evidence, model, runs, worldviews
+from forecast import absorption, batch, evidence, model, readings, runs, worldviews
 from forecast import indicators as ind
 from forecast.absorption import Estimate, jackknife
 from forecast.dynamics import DYNAMICS
@@ -144,7 +144,7 @@ def posterior(
     mine = {n: everything[f"{name}.{n}" if n in own else n] for n in names}
     shape = (draws.sizes["chain"], draws.sizes["draw"])
     theta = {n: draws[n].values.astype(float).ravel() for n in names}
-    scores = np.stack([x.reshape(shape) for x in model.scores(theta, mine).values()], axis=-1)
+    scores = np.stack([x.reshape(shape) for x in readings.scores(theta, mine).values()], axis=-1)
     return Posterior(tuple(names), mine, theta, scores, likelihood.values.astype(float))
 
 
@@ -297,7 +297,7 @@ def _exact(run: Run, k: int, name: str, before: Run | None) -> Estimate:
     gained = Estimate(change[0][k], change[1][k])
     if before is not None:
         grid = model.fit_grid(pd.concat([run.rows, before.rows]))
-        old = model.rows_at(before.rows, model.at_draws(name, mine.theta, grid)).sum(-1)
+        old = readings.rows_at(before.rows, readings.at_draws(name, mine.theta, grid)).sum(-1)
         fit = fit - old.reshape(fit.shape)
         step = evidence.increments(before.log_evidence, run.log_evidence)
         gained = Estimate(step[0][k], step[1][k])
@@ -390,7 +390,7 @@ def assumptions(mine: Posterior, before: Posterior | None = None) -> list[dict[s
 def deviation_path(run: Run, name: str) -> dict[str, dict[str, float]]:
     """Deviation of published capability from the path of one dynamic at each knot: mean and sd, nats."""
     mine = run.posteriors[name]
-    many = model.at_draws(name, mine.theta, model.fit_grid(run.rows))
+    many = readings.at_draws(name, mine.theta, model.fit_grid(run.rows))
     knots = sorted(n for n in mine.names if n.startswith("deviation_2"))
     values = many.deviation
     return {

@@ -14,12 +14,12 @@ import pandas as pd
 import xarray as xr
 from scipy.special import logsumexp
 
-from forecast import absorption, dynamics, evidence, model
+from forecast import absorption, dynamics, evidence, readings
 from forecast import indicators as ind
 from forecast.absorption import Estimate
 from forecast.accounts import Posterior, Run, number, pairs
 from forecast.dynamics import DYNAMICS
-from forecast.priors import Parameter, Prior
+from forecast.priors import Parameter, Prior, to_score
 from forecast.schema import BELT
 from forecast.worldviews import Worldview
 
@@ -150,7 +150,7 @@ def sensitivity(run: Run) -> list[dict[str, Any]]:
     found = []
     for name, mine in run.posteriors.items():
         shape = mine.scores.shape[:2]
-        path = model.at_draws(name, mine.theta, dynamics.make_grid(YEAR)).path
+        path = readings.at_draws(name, mine.theta, dynamics.make_grid(YEAR)).path
         core = {n: mine.theta[n] for n, role in zip(mine.names, mine.roles, strict=True) if role == "core"}
         quantities = core | {f"ln m {YEAR:.0f}": path.log_m[:, -1]}
         log_prior = {
@@ -249,7 +249,7 @@ def _log_prior(
             top = np.minimum(prior.b, parameter.cap(theta))
             return np.where((x >= prior.a) & (x <= top), -np.log(top - prior.a), -np.inf)
         if prior.family == "logitnormal":
-            z = model.to_score(prior, x)
+            z = to_score(prior, x)
             return np.asarray(-0.5 * z**2 - np.log(prior.b * x * (1 - x)) - 0.5 * np.log(2 * np.pi))
         return np.asarray(prior.frozen().logpdf(x))
 

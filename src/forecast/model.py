@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -18,7 +18,7 @@ import pytensor.tensor as pt
 from forecast import dynamics as dyn
 from forecast import indicators as ind
 from forecast.laws import Law, Observed, cut
-from forecast.priors import Array, Parameter, Prior, array_module, from_score, to_score
+from forecast.priors import Array, Parameter, Prior, array_module, from_score
 
 
 def parameters(names: Sequence[str], rows: pd.DataFrame) -> dict[str, Parameter]:
@@ -219,39 +219,6 @@ def natural(scores: Array, declared: Mapping[str, Parameter], hyper: Mapping[str
     return theta
 
 
-def scores(theta: Mapping[str, Array], declared: Mapping[str, Parameter]) -> dict[str, np.ndarray]:
-    """Standard-normal scores of parameters: `natural` turned round, in NumPy.
-
-    Parameters
-    ----------
-    theta
-        Parameters by full name; places and innovations of the deviation are scores already.
-    declared
-        The same parameters with their priors.
-    """
-    found = {}
-    for name, parameter in declared.items():
-        x = np.asarray(theta[name], float)
-        if not _is_centred(name):
-            prior = parameter.prior
-            if parameter.cap is not None:
-                top = np.minimum(prior.b, parameter.cap(theta))
-                x = prior.a + (x - prior.a) / (top - prior.a) * (prior.b - prior.a)
-            x = to_score(prior, x)
-        found[name] = x
-    return found
-
-
-def values(scores: Mapping[str, np.ndarray], declared: Mapping[str, Parameter]) -> dict[str, np.ndarray]:
-    """Parameters at normal scores: `scores` turned round; places and innovations stay scores."""
-    scored = {n: p for n, p in ordered(declared).items() if not _is_centred(n)}
-    found: dict[str, np.ndarray] = {}
-    if scored:
-        block = np.stack([scores[n] for n in scored], axis=-1)
-        found = natural(block, scored, hyper_parameters(scored))
-    return found | {n: np.asarray(scores[n]) for n in declared if _is_centred(n)}
-
-
 def hyper_parameters(declared: Mapping[str, Parameter]) -> dict[str, np.ndarray]:
     """Hyper-parameters by family, (parameter of that family, hyper), families in order."""
     tables: dict[str, list[np.ndarray]] = {}
@@ -284,24 +251,25 @@ sampling them as scores would tie every structural parameter to all of them at o
 """
 
 
-def _is_centred(name: str) -> bool:
+def is_centred(name: str) -> bool:
+    """Whether a parameter is sampled in absolute units."""
     return name.endswith(f".{CENTRED[0]}") or name.startswith(f"{CENTRED[1]}_2")
 
 
 def ordered(declared: Mapping[str, Parameter]) -> dict[str, Parameter]:
     """Sort parameters: scores first, each prior family one block, then those sampled in absolute units."""
-    return dict(sorted(declared.items(), key=lambda item: (_is_centred(item[0]), item[1].prior.family)))
+    return dict(sorted(declared.items(), key=lambda item: (is_centred(item[0]), item[1].prior.family)))
 
 
 def _split(declared: Mapping[str, Parameter]) -> tuple[dict[str, Parameter], list[str], np.ndarray]:
     """Scored parameters, names of placed ones, and the knots of the deviation."""
-    scored = {n: p for n, p in declared.items() if not _is_centred(n)}
+    scored = {n: p for n, p in declared.items() if not is_centred(n)}
     places = [n for n in declared if n.endswith(".place")]
-    knots = np.array(sorted(float(n.split("_")[1]) for n in declared if _is_centred(n) and n not in places))
+    knots = np.array(sorted(float(n.split("_")[1]) for n in declared if is_centred(n) and n not in places))
     return scored, places, knots
 
 
-def _centres(
+def centres(
     path: dyn.Path, theta: Mapping[str, Array], places: list[str], knots: np.ndarray
 ) -> tuple[Array, Array, np.ndarray]:
     """Where the path puts published capability (knot,) and benchmarks (benchmark,), and the latter's sd."""
@@ -375,7 +343,7 @@ def build(
             label = pm.Categorical("dynamic", p=np.asarray(odds, float))
             restriction = dyn.Restriction(*(pt.stack(field)[label] for field in zip(*each, strict=True)))
         path = dyn.integrate(grid, restriction, **{n: theta[n] for n in dyn.SHARED})
-        capability, where, sd = _centres(path, theta, places, knots)
+        capability, where, sd = centres(path, theta, places, knots)
         capability = pt.specify_shape(capability, (len(knots),))
         published = pm.CustomDist(
             "published",
@@ -449,7 +417,7 @@ def _unconstrained(
         mine = label == k
         own = {n: x[mine] for n, x in theta.items()}
         path = dyn.DYNAMICS[name](fit_grid(rows), own_view(own, name))
-        capability, where, sd = _centres(path._replace(e=path.e.T), own, places, knots)
+        capability, where, sd = centres(path._replace(e=path.e.T), own, places, knots)
         published[mine] = capability.T + own["deviation_sd"][:, None] * deviations[mine]
         place[mine] = where.T + sd * offsets[mine]
     return np.concatenate([z, published, place], axis=1)
@@ -489,48 +457,6 @@ def from_scores(
     return np.stack(parts)
 
 
-class Many(NamedTuple):
-    """Many draws of one dynamic, at which rows can be read."""
-
-    theta: dict[str, np.ndarray]
-    """Parameters, (draw, 1) each; places in nats."""
-    path: dyn.Path
-    """(draw, time)"""
-    deviation: np.ndarray
-    """(draw, knot)"""
-    published: np.ndarray
-    """Published capability at the knots, nats, (draw, knot)."""
-    last: float
-
-
-def at_draws(name: str, theta: Mapping[str, np.ndarray], grid: np.ndarray) -> Many:
-    """Paths of many draws at once, in NumPy.
-
-    Parameters
-    ----------
-    theta
-        Parameters as the dynamic `name` sees them, (draw,) each; places and innovations of the deviation
-        are scores, as in the deterministic ``theta`` of `build`.
-    grid
-        From `dynamics.make_grid`; no row that is read may be later.
-    """
-    path = dyn.DYNAMICS[name](grid, theta)
-    places = [n for n in theta if n.endswith(".place")]
-    knots = np.array(sorted(float(n.split("_")[1]) for n in theta if n.startswith(f"{CENTRED[1]}_2")))
-    capability, where, sd = _centres(path._replace(e=path.e.T), theta, places, knots)
-    innovations = np.stack([theta[f"{CENTRED[1]}_{k:.1f}"] for k in knots], axis=-1)
-    deviation = theta["deviation_sd"][:, None] * (innovations @ ind.deviation_factor(len(knots)).T)
-    absolute = {n: where[i] + sd[i] * theta[n] for i, n in enumerate(places)}
-    columns = {n: np.asarray(x)[:, None] for n, x in {**theta, **absolute}.items()}
-    return Many(columns, path, deviation, capability.T + deviation, float(knots[-1]))
-
-
-def rows_at(rows: pd.DataFrame, many: Many) -> np.ndarray:
-    """Log likelihood of each row at each draw, (draw, row), in NumPy."""
-    pairs = laws(rows, many.path, many.theta, many.deviation, many.last)
-    return np.asarray(log_likelihood(pairs, values_of(pairs)))
-
-
 def simulate_rows(name: str, rows: pd.DataFrame, theta: Mapping[str, Array], seed: int) -> list[np.ndarray]:
     """Draw the value of every row from one dynamic at known parameters, on the scale of its law.
 
@@ -540,7 +466,7 @@ def simulate_rows(name: str, rows: pd.DataFrame, theta: Mapping[str, Array], see
     path = dyn.DYNAMICS[name](fit_grid(rows), own_view(theta, name))
     places = [n for n in theta if n.endswith(".place")]
     knots = ind.deviation_knots(float(rows["time"].max()))
-    _, where, sd = _centres(path, theta, places, knots)
+    _, where, sd = centres(path, theta, places, knots)
     scores = np.array([theta[f"deviation_{k:.1f}"] for k in knots])
     deviation = theta["deviation_sd"] * (ind.deviation_factor(len(knots)) @ scores)
     absolute = _absolute(places, where + sd * np.array([theta[n] for n in places]))

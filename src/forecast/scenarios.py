@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from forecast import absorption, accounts, batch, evidence, frozen, inference, model, selection
+from forecast import absorption, accounts, batch, evidence, frozen, inference, model, readings, selection
 from forecast import indicators as ind
 from forecast.absorption import Estimate, jackknife
 from forecast.accounts import Posterior, Run, number, pairs
@@ -195,15 +195,15 @@ def extended(mine: Posterior, name: str, run: Run, rows: pd.DataFrame, seed: int
         mine,
         names=(*mine.names, *new),
         declared=mine.declared | declared,
-        theta=mine.theta | model.values(scores, declared),
+        theta=mine.theta | readings.values(scores, declared),
         scores=np.concatenate([mine.scores, drawn], axis=-1),
     )
 
 
 def likelihood(name: str, rows: pd.DataFrame, theta: Mapping[str, np.ndarray]) -> np.ndarray:
     """Log likelihood of hypothetical rows together at each draw, (draw,)."""
-    many = model.at_draws(name, theta, model.fit_grid(rows))
-    found = model.rows_at(rows, many).sum(-1)
+    many = readings.at_draws(name, theta, model.fit_grid(rows))
+    found = readings.rows_at(rows, many).sum(-1)
     return np.where(np.isfinite(found), found, -np.inf)
 
 
@@ -421,7 +421,7 @@ def _frozen(run: Run, scenario: Scenario, met: Mapping[str, Met], name: str) -> 
     x = np.empty_like(mine.flat)
     x[:, belt] = target
     x[:, free] = mine.flat[:, free] + (np.array(target) - mine.flat[:, belt]) @ slope
-    theta = model.values({n: x[:, i] for i, n in enumerate(mine.names)}, mine.declared)
+    theta = readings.values({n: x[:, i] for i, n in enumerate(mine.names)}, mine.declared)
     logp = likelihood(name, scenario.rows, theta).reshape(mine.scores.shape[:2])
     return absorption.reweight(logp).values
 
