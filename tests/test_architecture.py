@@ -40,7 +40,6 @@ TESTED_WITH = {
     "run_commands": "cli",
     "absorption_commands": "cli",
     "absorption_reports": "cli",
-    "readings": "accounts",
 }
 """Rooms tested through another that uses them."""
 
