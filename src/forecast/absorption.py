@@ -149,13 +149,17 @@ def split(after: Moments, before: Moments, roles: Sequence[Role]) -> np.ndarray:
     What a group takes in depends on which moves first, so a group gets the mean over all orders.  The
     parts sum to the divergence of all.
     """
-    of = {role: [i for i, r in enumerate(roles) if r == role] for role in ("core", *BELT)}
+    of: dict[str, list[int]] = {
+        role: [i for i, r in enumerate(roles) if r == role] for role in ("core", *BELT)
+    }
 
     def worth(groups: Sequence[str]) -> float:
         chosen = [*of["core"], *(i for g in groups for i in of[g])]
         return divergence(after.of(chosen), before.of(chosen))
 
-    every = {frozenset(some): worth(some) for size in range(5) for some in combinations(BELT, size)}
+    every: dict[frozenset[str], float] = {
+        frozenset(some): worth(some) for size in range(5) for some in combinations(BELT, size)
+    }
     shares = shapley(every, BELT)
     rest = divergence(after, before) - every[frozenset(BELT)]
     return np.array([every[frozenset()], *(shares[g] for g in BELT), rest])

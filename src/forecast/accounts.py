@@ -119,7 +119,10 @@ def read(folder: Path, inputs: batch.Inputs, worldview: Worldview) -> Run:
             )
     for name in DYNAMICS:
         found[name] = posterior(
-            name, tree[f"{name}/posterior"].to_dataset(), tree[f"{name}/log_likelihood"]["rows"], everything
+            name,
+            tree[f"{name}/posterior"].to_dataset(),
+            tree[f"{name}/log_likelihood"].to_dataset()["rows"],
+            everything,
         )
     one_shot = tree["evidence"].to_dataset()["one_shot"].values
     return Run(folder, worldview, inputs, manifest, runs.log_evidence(tree), one_shot, found)

@@ -153,7 +153,7 @@ def sensitivity(run: Run) -> list[dict[str, Any]]:
         path = readings.at_draws(name, mine.theta, dynamics.make_grid(YEAR)).path
         core = {n: mine.theta[n] for n, role in zip(mine.names, mine.roles, strict=True) if role == "core"}
         quantities = core | {f"ln m {YEAR:.0f}": path.log_m[:, -1]}
-        log_prior = {
+        log_prior: dict[str, np.ndarray] = {
             g: -0.5 * (mine.scores[..., [i for i, r in enumerate(mine.roles) if r == g]] ** 2).sum(-1)
             for g in ("core", *BELT)
         }
