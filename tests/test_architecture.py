@@ -9,16 +9,17 @@ ROOT = Path(__file__).parents[1]
 SOURCES = {p.stem: p for p in sorted((ROOT / "src" / "forecast").glob("*.py")) if p.stem != "__init__"}
 
 FLOORS = (
-    ("schema", "kernels", "compilation", "bridge", "inference", "evidence"),
+    ("schema", "kernels", "compilation", "bridge", "inference", "evidence", "absorption"),
     ("priors", "vintages", "runs", "laws"),
     ("dynamics", "indicators", "selection", "prediction", "scoring", "baselines"),
-    ("model", "reports", "figures", "worldviews"),
+    ("model", "readings", "reports", "figures", "worldviews"),
     ("export", "submission", "hub", "comparison"),
     ("batch",),
     ("history", "backtest", "scorecard", "moves"),
+    ("accounts", "camps", "frozen", "scenarios", "narrative", "explanations", "absorption_reports"),
     ("jobs", "journal", "workers", "publication", "scheduling"),
     ("console",),
-    ("input_commands", "run_commands", "record_commands", "job_commands"),
+    ("input_commands", "run_commands", "record_commands", "job_commands", "absorption_commands"),
     ("cli",),
 )
 """Rooms from the ground up; a room may import what stands before it, on its floor or below."""
@@ -29,6 +30,7 @@ LONGER = {
     "dynamics": "one family of equations; its schema, a line for each field of each prior, is most of it",
     "indicators": "one registry of short observation models whose priors take a line for each field",
     "inference": "one sampler; its kernel, ladder and evidence make sense only together",
+    "model": "one joint density, its draws and its rows at given parameters, which must agree line by line",
     "vintages": "one archive: what is read, checked, dated and appended share a table of columns",
 }
 """Rooms that may be longer, and why."""
@@ -40,6 +42,8 @@ TESTED_WITH = {
     "job_commands": "scheduling",
     "run_commands": "cli",
     "record_commands": "cli",
+    "absorption_commands": "cli",
+    "absorption_reports": "cli",
 }
 """Rooms tested through another that uses them."""
 

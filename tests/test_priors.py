@@ -22,6 +22,7 @@ from forecast.priors import (
     from_score,
     make_prior,
     read_prior,
+    to_score,
     widened,
 )
 from forecast.schema import InputError
@@ -240,3 +241,16 @@ def test_a_prior_is_read_back_from_its_text(prior):
 def test_text_that_is_no_prior_is_refused(text, message):
     with pytest.raises(InputError, match=message):
         read_prior(text)
+
+
+# There and back -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("prior", EXAMPLES, ids=str)
+def test_scores_turn_quantiles_round_and_narrow_priors_freeze(prior):
+    z = np.linspace(-4, 4, 33)
+    np.testing.assert_allclose(to_score(prior, from_score(prior.family, z, prior.hyper)), z, atol=2e-5)
+    middle = float(prior.quantile(np.array(0.5)))
+    held = prior.narrowed(middle)
+    assert held.family == prior.family and held.hyper.shape == prior.hyper.shape
+    np.testing.assert_allclose(from_score(held.family, z, held.hyper), middle, rtol=0.15, atol=1e-3)

@@ -243,7 +243,7 @@ def package(
     """
     tree = xr.DataTree()
     for name in DYNAMICS:
-        theta = _named(judged.draws[name]["theta"], name)
+        theta = named(judged.draws[name]["theta"], name)
         spread = thin(theta.sizes["draw"])
         predicted = predict(name, judged.draws[name], inputs, declared, seed)
         tree[f"{name}/posterior"] = xr.DataTree(theta.isel(draw=spread).astype("float32"))
@@ -282,7 +282,7 @@ def predict(
     name: str, draws: xr.Dataset, inputs: Inputs, declared: dict[str, Parameter], seed: int
 ) -> xr.Dataset:
     """Paths and milestones of one dynamic at its draws, those of `inference.describe`."""
-    theta = _with_priors(_named(draws["theta"], name), inputs, declared, seed)
+    theta = _with_priors(named(draws["theta"], name), inputs, declared, seed)
     return prediction.predict(name, theta, inputs.milestones)
 
 
@@ -321,7 +321,7 @@ def judge(fit: inference.Fit, draws: dict[str, xr.Dataset]) -> tuple[dict[str, l
         found = list(common)
         if not (np.isfinite(fit.draws[k]).all() and np.isfinite(fit.log_evidence[k]).all()):
             found.append("draws or evidence not finite")
-        theta = _named(draws[name]["theta"], name)
+        theta = named(draws[name]["theta"], name)
         ess = [az.ess(theta, method="bulk"), az.ess(theta, method="tail", prob=(0.05, 0.95))]
         smallest[name] = float(min(float(v) for one in ess for v in one.data_vars.values()))
         if not smallest[name] >= GATE["ess"]:
@@ -338,7 +338,7 @@ def judge(fit: inference.Fit, draws: dict[str, xr.Dataset]) -> tuple[dict[str, l
     return failures, smallest
 
 
-def _named(theta: xr.DataArray, name: str) -> xr.Dataset:
+def named(theta: xr.DataArray, name: str) -> xr.Dataset:
     """Parameters of one dynamic as variables, its own ones without their prefix."""
     others = tuple(f"{other}." for other in DYNAMICS if other != name)
     mine = [p for p in theta["parameter"].values if not str(p).startswith(others)]

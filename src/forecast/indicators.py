@@ -440,7 +440,11 @@ MESSY = {
 ENGINEERING = ("swe_verified_epoch", "swe_pro", "terminal_bench_20_board", "terminal_bench_21", "gso_opt1")
 """Benchmarks of rung 1."""
 EXPERIMENTS = ("mle_bench_board", "mle_bench_30", "paperbench_10", "core_bench_hard", "posttrainbench")
-"""Benchmarks of rung 2; rungs 3 and 4 have none, and the gaps g3 and g4 carry their prior."""
+"""Benchmarks of rung 2."""
+IDEATION, STRATEGY = ("ideation_benchmark",), ("strategy_benchmark",)
+"""Benchmarks of rungs 3 and 4 once there are any; until then the gaps g3 and g4 carry their prior."""
+RUNGS = {i: n for n, ids in enumerate((ENGINEERING, EXPERIMENTS, IDEATION, STRATEGY)) for i in ids}
+"""Rung of each benchmark of the ladder, from 0."""
 
 
 @indicator(*MESSY, family=MESSY, prepare=_scores, per_id=True, flagship_rows=True)
@@ -459,10 +463,12 @@ def messy_tasks(
 @indicator(
     *ENGINEERING,
     *EXPERIMENTS,
+    *IDEATION,
+    *STRATEGY,
     prepare=_scores,
     per_id=True,
     flagship_rows=True,
-    family=dict.fromkeys(ENGINEERING, "engineering") | dict.fromkeys(EXPERIMENTS, "experiments"),
+    family={i: ("engineering", "experiments", "ideation", "strategy")[n] for i, n in RUNGS.items()},
 )
 def ladder(
     read: Reading,
@@ -703,3 +709,57 @@ def dropin_researcher(
 ) -> Law:
     """Staff saying a model is a drop-in researcher ~ Binomial(n, Phi(eD - d3 + camp))."""
     return Counted(read.at("eD") - rung_places(read.d50, g2, g3, g4)[2] + camp)
+
+
+# Nobody publishes these yet: their rows are hypothetical, or of the future -----------------------------
+
+
+def _spread(y: Observed, least: float) -> np.ndarray:
+    """Sd of a measurement with an interval, and what no interval tells, in quadrature."""
+    return np.hypot((y.se_low + y.se_high) / 2, least)
+
+
+@indicator("human_time_share", family="task shares", prepare=_shares)
+def human_share(
+    read: Reading,
+    y: Observed,
+    *,
+    time_offset: Annotated[
+        Array, _p(Normal(0.0, 0.3), "logit", "measurement", "human working time against required tasks")
+    ],
+) -> Law:
+    """Logit of the human share of working time on today's research = logit H + offset."""
+    xp = array_module(read.d50)
+    log_H = xp.minimum(read.at("log_H"), -1e-9)
+    mu = log_H - xp.log(-xp.expm1(log_H)) + time_offset
+    return Reported(mu, _spread(y, 0.15), read.disclosed)
+
+
+@indicator("frozen_basket_share", family="task shares", prepare=_shares)
+def frozen_basket(read: Reading, y: Observed) -> Law:
+    """Logit of the share of the R&D tasks of January 2023 that AI does = logit F."""
+    return Reported(read.at("logit_F"), _spread(y, 0.15), read.disclosed)
+
+
+@indicator("audited_productivity", family="audits", prepare=_logs)
+def audited_output(read: Reading, y: Observed) -> Law:
+    """Ln audited output per researcher over the same researchers with no AI = ln m."""
+    return Reported(read.at("log_m"), _spread(y, 0.1), read.disclosed)
+
+
+@indicator("audited_pace", family="audits", prepare=_logs)
+def audited_acceleration(read: Reading, y: Observed) -> Law:
+    """Ln audited overall pace over that with no AI = ln W."""
+    return Reported(read.at("log_W"), _spread(y, 0.1), read.disclosed)
+
+
+@indicator("compute_growth", family="growth rates", prepare=_logs)
+def growth_of_compute(read: Reading, y: Observed) -> Law:
+    """Ln factor by which research compute grew in a year = k(t) - k(t - 1)."""
+    return Reported(read.at("k") - read.at("k", lag=1.0), _spread(y, 0.1), read.disclosed)
+
+
+@indicator("algorithmic_growth", family="growth rates", prepare=_logs)
+def growth_of_software(read: Reading, y: Observed) -> Law:
+    """Ln factor by which software efficiency grew in a year = s(t) - s(t - 1)."""
+    return Reported(read.at("s") - read.at("s", lag=1.0), _spread(y, 0.2), read.disclosed)

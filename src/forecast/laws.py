@@ -1,13 +1,15 @@
 """Distributions of observed values given a model's prediction, each with its density and its draw.
 
-Densities are PyTensor graphs, one entry per row, of the value `at` which each row is taken: `Observed.at`,
-or other values of rows that are no bounds or intervals.  Draws are NumPy.  An indicator returns a law, and
-the model room records its density.
+Densities have one entry per row, of the value `at` which each row is taken: `Observed.at`, or other values
+of rows that are no bounds or intervals.  They are PyTensor graphs (row,), or NumPy arrays (..., row) where
+the fields of the law are.  Draws are NumPy.  An indicator returns a law, and the model room records its
+density.
 """
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytensor.tensor as pt
@@ -45,35 +47,52 @@ class Observed(NamedTuple):
         return np.where(np.isfinite(self.low), self.low, self.high)
 
 
+def _special(xp: Any) -> Any:
+    """Where `erfcx` and `gammaln` of an array module are."""
+    return special if xp is np else xp
+
+
+def cut(x: Array, sizes: Sequence[int]) -> list[Array]:
+    """Split the last axis into parts of the given sizes."""
+    if len(sizes) == 1:
+        return [x]
+    if array_module(x) is np:
+        return list(np.split(x, np.cumsum(sizes)[:-1], axis=-1))
+    return list(pt.split(x, sizes, n_splits=len(sizes)))
+
+
 def _log_ex(x: Array, sd: Array, scale: Array) -> Array:
     """Log density of N(0, sd^2) + Exponential(mean scale) at x.
 
     -ln scale - x^2/(2 sd^2) + ln(erfcx(a/sqrt 2)/2), a = sd/scale - x/sd.
     """
+    xp = array_module(x, sd, scale)
     z = x / sd
     a = sd / scale - z
-    near = pt.log(0.5 * pt.erfcx(pt.maximum(a, _FAR) / _ROOT2))
-    return -pt.log(scale) - 0.5 * z**2 + pt.switch(a > _FAR, near, 0.5 * a**2)
+    near = xp.log(0.5 * _special(xp).erfcx(xp.maximum(a, _FAR) / _ROOT2))
+    return -xp.log(scale) - 0.5 * z**2 + xp.where(a > _FAR, near, 0.5 * a**2)
 
 
 def _log_ex_cdf(x: Array, sd: Array, scale: Array) -> Array:
     """Log distribution function of the same sum, Phi(z) less scale times the density."""
+    xp = array_module(x, sd, scale)
     z = x / sd
     a = sd / scale - z
-    both = pt.erfcx(pt.concatenate([abs(z), pt.maximum(a, _FAR)]) / _ROOT2)
-    normal, tail = pt.split(both, [z.shape[0]] * 2, n_splits=2)
-    below = -0.5 * z**2 + pt.log(pt.switch(z < 0, 0.5 * (normal - tail), 1.0))
-    near = pt.exp(-0.5 * z**2) * 0.5 * (normal + tail)
-    far = pt.exp(0.5 * pt.minimum(a, 0.0) ** 2 - 0.5 * z**2)
-    above = pt.log1p(-pt.minimum(pt.switch(a > _FAR, near, far), 1.0 - 1e-12))
-    return pt.switch(z < 0, below, above)
+    both = _special(xp).erfcx(xp.concatenate([abs(z), xp.maximum(a, _FAR)], axis=-1) / _ROOT2)
+    normal, tail = cut(both, [z.shape[-1]] * 2)
+    below = -0.5 * z**2 + xp.log(xp.where(z < 0, 0.5 * (normal - tail), 1.0))
+    near = xp.exp(-0.5 * z**2) * 0.5 * (normal + tail)
+    far = xp.exp(0.5 * xp.minimum(a, 0.0) ** 2 - 0.5 * z**2)
+    above = xp.log1p(-xp.minimum(xp.where(a > _FAR, near, far), 1.0 - 1e-12))
+    return xp.where(z < 0, below, above)
 
 
 def log_normal_cdf(x: Array) -> Array:
     """Log Phi(x), precise in both tails with one special function."""
+    xp = array_module(x)
     # Not abs(x), whose slope of 0 at 0 would be wrong here.
-    half = 0.5 * pt.erfcx(pt.switch(x < 0, -x, x) / _ROOT2)
-    return pt.switch(x < 0, pt.log(half) - 0.5 * x**2, pt.log1p(-half * pt.exp(-0.5 * x**2)))
+    half = 0.5 * _special(xp).erfcx(xp.where(x < 0, -x, x) / _ROOT2)
+    return xp.where(x < 0, xp.log(half) - 0.5 * x**2, xp.log1p(-half * xp.exp(-0.5 * x**2)))
 
 
 def _join(parts: list[tuple[np.ndarray, Array]]) -> Array:
@@ -82,7 +101,8 @@ def _join(parts: list[tuple[np.ndarray, Array]]) -> Array:
     if len(parts) == 1:
         return parts[0][1]
     order = np.argsort(np.concatenate([rows for rows, _ in parts]))
-    return pt.concatenate([value for _, value in parts])[order]
+    values = [value for _, value in parts]
+    return array_module(*values).concatenate(values, axis=-1)[..., order]
 
 
 class Shortfall(NamedTuple):
@@ -129,18 +149,21 @@ class SplitShortfall(NamedTuple):
 
     def logp(self, y: Observed, at: Array) -> Array:
         """Log density, or log probability above the bound, of each row, (row,)."""
+        xp = array_module(self.mu, self.scale)
         factor, factor_above, _ = self._pieces()
         x = self.mu - at
         value, bound = np.flatnonzero(y.exact), np.flatnonzero(~y.exact)
-        sd = pt.switch(x < 0, self.sd_low, self.sd_high)
+        sd = xp.where(x < 0, self.sd_low, self.sd_high)
         parts = []
         if len(value):
-            scaled = pt.log(pt.switch(x < 0, factor, factor_above)[value])
-            parts.append((value, scaled + _log_ex(x[value], sd[value], self.scale[value])))
+            scaled = xp.log(xp.where(x < 0, factor, factor_above)[..., value])
+            density = _log_ex(x[..., value], sd[..., value], self.scale[..., value])
+            parts.append((value, scaled + density))
         if len(bound):
-            below = _log_ex_cdf(x[bound], sd[bound], self.scale[bound])
-            above = 1.0 - pt.minimum(factor_above[bound] * (1.0 - pt.exp(below)), 1.0 - 1e-12)
-            parts.append((bound, pt.switch(x[bound] < 0, pt.log(factor[bound]) + below, pt.log(above))))
+            below = _log_ex_cdf(x[..., bound], sd[..., bound], self.scale[..., bound])
+            above = 1.0 - xp.minimum(factor_above[..., bound] * (1.0 - xp.exp(below)), 1.0 - 1e-12)
+            inside = xp.log(factor[..., bound]) + below
+            parts.append((bound, xp.where(x[..., bound] < 0, inside, xp.log(above))))
         return _join(parts)
 
     def draw(self, rng: np.random.Generator, y: Observed) -> np.ndarray:
@@ -179,17 +202,19 @@ class Reported(NamedTuple):
         inside = ~y.exact & np.isfinite(y.low) & np.isfinite(y.high)
         value, between = np.flatnonzero(y.exact), np.flatnonzero(inside)
         bound = np.flatnonzero(~y.exact & ~inside)
+        xp = array_module(self.mu, self.shape, at)
         sign = np.where(np.isinf(y.high), -1.0, 1.0)[bound]
         z = (at - self.mu) / self.sd
         # An interval is read in the lower tail, where a difference of probabilities is precise.
-        far = (pt.switch(inside, np.where(inside, y.high, 0.0), at) - self.mu) / self.sd
-        flip = pt.switch(z + far > 0, -1.0, 1.0)[between]
-        ends = [flip * z[between], flip * far[between]]
-        asked = [self.shape[value] * z[value], sign * z[bound], pt.maximum(*ends), pt.minimum(*ends)]
+        far = (xp.where(inside, np.where(inside, y.high, 0.0), at) - self.mu) / self.sd
+        flip = xp.where(z + far > 0, -1.0, 1.0)[..., between]
+        ends = [flip * z[..., between], flip * far[..., between]]
+        skewed = self.shape[..., value] * z[..., value]
+        asked = [skewed, sign * z[..., bound], xp.maximum(*ends), xp.minimum(*ends)]
         sizes = [len(value), len(bound), len(between), len(between)]
-        skew, outside, top, bottom = pt.split(log_normal_cdf(pt.concatenate(asked)), sizes, n_splits=4)
-        density = -0.5 * z[value] ** 2 - pt.log(self.sd[value] * _ROOT2PI / 2)
-        inside = top + pt.log1p(-pt.exp(bottom - top))
+        skew, outside, top, bottom = cut(log_normal_cdf(xp.concatenate(asked, axis=-1)), sizes)
+        density = -0.5 * z[..., value] ** 2 - xp.log(self.sd[..., value] * _ROOT2PI / 2)
+        inside = top + xp.log1p(-xp.exp(bottom - top))
         parts = [(value, density + skew), (bound, outside), (between, inside)]
         return _join(parts)
 
@@ -208,7 +233,8 @@ class Counted(NamedTuple):
 
     def logp(self, y: Observed, at: Array) -> Array:
         """Log probability of each row, (row,)."""
-        choose = special.gammaln(y.n + 1) - pt.gammaln(at + 1) - pt.gammaln(y.n - at + 1)
+        gammaln = _special(array_module(at)).gammaln
+        choose = special.gammaln(y.n + 1) - gammaln(at + 1) - gammaln(y.n - at + 1)
         yes, no = (log_normal_cdf(sign * self.probit) for sign in (1.0, -1.0))
         return choose + at * yes + (y.n - at) * no
 

@@ -17,7 +17,7 @@ import pytensor.tensor as pt
 
 from forecast import dynamics as dyn
 from forecast import indicators as ind
-from forecast.laws import Law, Observed
+from forecast.laws import Law, Observed, cut
 from forecast.priors import Array, Parameter, Prior, array_module, from_score
 
 
@@ -62,6 +62,11 @@ def _between(grid: np.ndarray, at: np.ndarray) -> np.ndarray:
     return matrix
 
 
+def _along(matrix: np.ndarray, values: Array) -> Array:
+    """Apply a matrix to the last axis of NumPy values (..., n), or to a PyTensor vector."""
+    return values @ matrix.T if array_module(values) is np else matrix @ values
+
+
 def _reader(
     rows: pd.DataFrame, last: float, path: dyn.Path, theta: Mapping[str, Array], deviation: Array
 ) -> Callable[[str], ind.Reading]:
@@ -76,19 +81,20 @@ def _reader(
     members = {name: rows[rows["indicator"] == name] for name in names}
     sizes = [len(m) for m in members.values()]
 
+    many = xp is np and np.ndim(path.e) > 1
+
     def shares(x: Array) -> dict[str, Array]:
-        parts = np.split(x, np.cumsum(sizes)[:-1]) if xp is np else pt.split(x, sizes, n_splits=len(sizes))
-        return dict(zip(names, parts if len(sizes) > 1 else [x], strict=True))
+        return dict(zip(names, cut(x, sizes), strict=True))
 
     @lru_cache
     def at_all(field: str, lag: float) -> dict[str, Array]:
-        return shares(_between(grid, when - lag) @ getattr(path, field))
+        return shares(_along(_between(grid, when - lag), getattr(path, field)))
 
     slope = np.gradient(np.eye(len(grid)), grid, axis=0)
     capability = (
-        (_between(grid, when) @ path.e)
-        - theta["release_gap"] * (_between(grid, when) @ slope @ path.e)
-        + _between(ind.deviation_knots(last), when) @ deviation
+        _along(_between(grid, when), path.e)
+        - theta["release_gap"] * _along(_between(grid, when) @ slope, path.e)
+        + _along(_between(ind.deviation_knots(last), when), deviation)
     )
     leader = rows["developer"].isin(ind.LEADERS).to_numpy(float)
     shortfall = theta["shortfall"] * leader + theta["shortfall_followers"] * (1 - leader)
@@ -102,10 +108,10 @@ def _reader(
         return ind.Reading(
             members[name],
             lambda field, lag=0.0: at_all(field, lag)[name],
-            lambda field: getattr(path, field)[0],
+            lambda field: getattr(path, field)[..., :1] if many else getattr(path, field)[0],
             capability[name],
             shortfall[name],
-            path.d50,
+            path.d50[..., None] if many else path.d50,
             disclosed[name],
         )
 
@@ -113,10 +119,23 @@ def _reader(
 
 
 def laws(
-    rows: pd.DataFrame, path: dyn.Path, theta: Mapping[str, Array], deviation: Array
+    rows: pd.DataFrame,
+    path: dyn.Path,
+    theta: Mapping[str, Array],
+    deviation: Array,
+    last: float | None = None,
 ) -> list[tuple[Law, Observed]]:
-    """Law and observations of each indicator, in the order of `rows`."""
-    last = float(rows["time"].max())
+    """Law and observations of each indicator, in the order of `rows`.
+
+    One path, or many in NumPy: then fields of `path` are (draw, time), parameters (draw, 1) and
+    `deviation` (draw, knot).
+
+    Parameters
+    ----------
+    last
+        Calendar year up to which the deviation has knots; the last row's by default.
+    """
+    last = float(rows["time"].max()) if last is None else last
     public = rows["indicator"].map({n: i.flagship_rows for n, i in ind.INDICATORS.items()}).eq(True)
     result = []
     for group in (rows[public], rows[~public]):
@@ -132,7 +151,9 @@ def laws(
             for n in one.own:
                 if one.per_id:
                     copies = [theta[f"{i}.{n}"] for i in ids]
-                    arguments[n] = member @ array_module(*copies).stack(copies)
+                    xp = array_module(*copies)
+                    stacked = np.concatenate(copies, axis=-1) if np.ndim(copies[0]) else xp.stack(copies)
+                    arguments[n] = _along(member, stacked)
                 else:
                     arguments[n] = theta[n]
             result.append((one.law(view, seen, **arguments), seen))
@@ -145,7 +166,8 @@ def values_of(pairs: Sequence[tuple[Law, Observed]]) -> np.ndarray:
 
 
 def log_likelihood(pairs: Sequence[tuple[Law, Observed]], value: Array) -> Array:
-    """Log likelihood of each row at `value`, (row,); laws of one kind are evaluated together for speed."""
+    """Log likelihood of each row at `value`, (..., row); laws of one kind are evaluated together."""
+    xp = array_module(value, *(law[0] for law, _ in pairs))
     ends = np.cumsum([len(seen.low) for _, seen in pairs])
     kinds: dict[type, list[int]] = {}
     for i, (law, _) in enumerate(pairs):
@@ -154,14 +176,13 @@ def log_likelihood(pairs: Sequence[tuple[Law, Observed]], value: Array) -> Array
     for kind, members in kinds.items():
         chosen = [pairs[i] for i in members]
         seen = Observed(*(np.concatenate(x) for x in zip(*(y for _, y in chosen), strict=True)))
-        law = kind(*(pt.concatenate(x) for x in zip(*(law for law, _ in chosen), strict=True)))
+        fields = [law if xp is pt else np.broadcast_arrays(*law) for law, _ in chosen]
+        law = kind(*(xp.concatenate(x, axis=-1) for x in zip(*fields, strict=True)))
         sizes = [len(y.low) for _, y in chosen]
-        at = pt.concatenate([value[ends[i] - size : ends[i]] for i, size in zip(members, sizes, strict=True)])
-        logp = law.logp(seen, at)
-        split = pt.split(logp, sizes, n_splits=len(sizes)) if len(sizes) > 1 else [logp]
-        for i, part in zip(members, split, strict=True):
+        at = xp.concatenate([value[ends[i] - size : ends[i]] for i, size in zip(members, sizes, strict=True)])
+        for i, part in zip(members, cut(law.logp(seen, at), sizes), strict=True):
             parts[i] = part
-    return pt.concatenate(parts)
+    return xp.concatenate(parts, axis=-1)
 
 
 def _law_table(of_rows: Sequence[Law]) -> Array:
@@ -255,31 +276,32 @@ sampling them as scores would tie every structural parameter to all of them at o
 """
 
 
-def _is_centred(name: str) -> bool:
+def is_centred(name: str) -> bool:
+    """Whether a parameter is sampled in absolute units."""
     return name.endswith(f".{CENTRED[0]}") or name.startswith(f"{CENTRED[1]}_2")
 
 
 def ordered(declared: Mapping[str, Parameter]) -> dict[str, Parameter]:
     """Sort parameters: scores first, each prior family one block, then those sampled in absolute units."""
-    return dict(sorted(declared.items(), key=lambda item: (_is_centred(item[0]), item[1].prior.family)))
+    return dict(sorted(declared.items(), key=lambda item: (is_centred(item[0]), item[1].prior.family)))
 
 
 def _split(declared: Mapping[str, Parameter]) -> tuple[dict[str, Parameter], list[str], np.ndarray]:
     """Scored parameters, names of placed ones, and the knots of the deviation."""
-    scored = {n: p for n, p in declared.items() if not _is_centred(n)}
+    scored = {n: p for n, p in declared.items() if not is_centred(n)}
     places = [n for n in declared if n.endswith(".place")]
-    knots = np.array(sorted(float(n.split("_")[1]) for n in declared if _is_centred(n) and n not in places))
+    knots = np.array(sorted(float(n.split("_")[1]) for n in declared if is_centred(n) and n not in places))
     return scored, places, knots
 
 
-def _centres(
+def centres(
     path: dyn.Path, theta: Mapping[str, Array], places: list[str], knots: np.ndarray
 ) -> tuple[Array, Array, np.ndarray]:
     """Where the path puts published capability (knot,) and benchmarks (benchmark,), and the latter's sd."""
     xp = array_module(path.d50)
     ids = [n.removesuffix(".place") for n in places]
-    first = ind.rung_places(path.d50, theta["g2"], theta["g3"], theta["g4"])[0] - theta["mu_D"]
-    where = [path.d50 if i in ind.MESSY else first + theta["g2"] * float(i in ind.EXPERIMENTS) for i in ids]
+    rungs = ind.rung_places(path.d50, theta["g2"], theta["g3"], theta["g4"])
+    where = [path.d50 if i in ind.MESSY else rungs[ind.RUNGS[i]] - theta["mu_D"] for i in ids]
     sd = np.array([ind.MESSY_SD if i in ind.MESSY else ind.BENCHMARK_SD for i in ids])
     nowhere = np.zeros((0, *np.shape(path.d50))) if xp is np else np.zeros(0)
     return _between(path.time, knots) @ path.e, xp.stack(where) if where else nowhere, sd
@@ -352,7 +374,7 @@ def build(
             label = pm.Categorical("dynamic", p=np.asarray(odds, float))
             restriction = dyn.Restriction(*(pt.stack(field)[label] for field in zip(*each, strict=True)))
         path = dyn.integrate(grid, restriction, **{n: theta[n] for n in dyn.SHARED})
-        capability, where, sd = _centres(path, theta, places, knots)
+        capability, where, sd = centres(path, theta, places, knots)
         capability = pt.specify_shape(capability, (len(knots),))
         published = pm.CustomDist(
             "published",
@@ -405,18 +427,67 @@ def prior_draws(
     scored, places, knots = _split(declared)
     label = np.arange(size) % len(names)
     z = rng.standard_normal((size, len(scored)))
-    deviations = rng.standard_normal((size, len(knots))) @ ind.deviation_factor(len(knots)).T
+    innovations = rng.standard_normal((size, len(knots)))
     offsets = rng.standard_normal((size, len(places)))
+    return _unconstrained(names, declared, rows, z, innovations, offsets, label), label
+
+
+def _unconstrained(
+    names: Sequence[str],
+    declared: Mapping[str, Parameter],
+    rows: pd.DataFrame,
+    z: np.ndarray,
+    innovations: np.ndarray,
+    offsets: np.ndarray,
+    label: np.ndarray,
+) -> np.ndarray:
+    """Values of the free variables from scores of each kind, (draw, dimension)."""
+    scored, places, knots = _split(declared)
+    size, deviations = len(z), innovations @ ind.deviation_factor(len(knots)).T
     theta = natural(z, scored, hyper_parameters(scored))
     published, place = np.empty((size, len(knots))), np.empty((size, len(places)))
     for k, name in enumerate(names):
         mine = label == k
         own = {n: x[mine] for n, x in theta.items()}
         path = dyn.DYNAMICS[name](fit_grid(rows), own_view(own, name))
-        capability, where, sd = _centres(path._replace(e=path.e.T), own, places, knots)
+        capability, where, sd = centres(path._replace(e=path.e.T), own, places, knots)
         published[mine] = capability.T + own["deviation_sd"][:, None] * deviations[mine]
         place[mine] = where.T + sd * offsets[mine]
-    return np.concatenate([z, published, place], axis=1), label
+    return np.concatenate([z, published, place], axis=1)
+
+
+def from_scores(
+    names: Sequence[str],
+    declared: Mapping[str, Parameter],
+    rows: pd.DataFrame,
+    scores: Sequence[Mapping[str, np.ndarray]],
+    seed: int,
+) -> np.ndarray:
+    """Values of the free variables of the joint model at given scores, (dynamic, draw, dimension).
+
+    Parameters
+    ----------
+    scores
+        Of each dynamic, by the names it sees, (draw,) each and the same number for all; what is missing,
+        such as parameters of the other dynamics, is drawn from the prior.
+    """
+    rng = np.random.default_rng(seed)
+    scored, places, knots = _split(declared)
+    parts = []
+    for k, (name, mine) in enumerate(zip(names, scores, strict=True)):
+        size = len(next(iter(mine.values())))
+
+        def column(full: str, name: str = name, mine: Any = mine, size: int = size) -> np.ndarray:
+            own = full.removeprefix(f"{name}.")
+            return np.asarray(mine[own]) if own in mine else rng.standard_normal(size)
+
+        wanted = (list(scored), [f"{CENTRED[1]}_{x:.1f}" for x in knots], places)
+        blocks = [
+            np.stack([column(n) for n in some], axis=1) if some else np.zeros((size, 0)) for some in wanted
+        ]
+        z, innovations, offsets = blocks
+        parts.append(_unconstrained(names, declared, rows, z, innovations, offsets, np.full(size, k)))
+    return np.stack(parts)
 
 
 def laws_at(name: str, rows: pd.DataFrame, theta: Mapping[str, Array]) -> list[tuple[Law, Observed]]:
@@ -427,7 +498,7 @@ def laws_at(name: str, rows: pd.DataFrame, theta: Mapping[str, Array]) -> list[t
     path = dyn.DYNAMICS[name](fit_grid(rows), own_view(theta, name))
     places = [n for n in theta if n.endswith(".place")]
     knots = ind.deviation_knots(float(rows["time"].max()))
-    _, where, sd = _centres(path, theta, places, knots)
+    _, where, sd = centres(path, theta, places, knots)
     scores = np.array([theta[f"deviation_{k:.1f}"] for k in knots])
     deviation = theta["deviation_sd"] * (ind.deviation_factor(len(knots)) @ scores)
     absolute = _absolute(places, where + sd * np.array([theta[n] for n in places]))

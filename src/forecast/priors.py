@@ -46,6 +46,19 @@ class Prior:
         inner = ", ".join(f"{n} {v}" for n, v in zip(names, shown, strict=False))
         return f"{self.family}({inner})"
 
+    def narrowed(self, value: float, width: float = 1e-4) -> Prior:
+        """A prior of the same family so narrow around a value that its parameter is frozen there."""
+        match self.family:
+            case "uniform":
+                return Prior(self.family, value - width, value + width)
+            case "loguniform":
+                return Prior(self.family, value * (1 - width), value * (1 + width))
+            case "halfnormal":
+                return Prior(self.family, width, value)
+            case "beta":
+                return Prior(self.family, 4 * value / width, 4 * (1 - value) / width)
+        return Prior(self.family, value, width)
+
     @property
     def hyper(self) -> np.ndarray:
         """Row of numbers that `from_score` takes: (2,), or (TABLE_NODES,) for tabulated families."""
@@ -94,7 +107,7 @@ FAMILIES: dict[str, Family] = {
         ("lower", "upper"), lambda a, b: stats.uniform(a, b - a), lambda a, b: a < b, "lower < upper"
     ),
     "loguniform": Family(("lower", "upper"), stats.loguniform, lambda a, b: 0 < a < b, "0 < lower < upper"),
-    "halfnormal": Family(("sd",), lambda a, b: stats.halfnorm(scale=a), lambda a, b: a > 0, "sd > 0"),
+    "halfnormal": Family(("sd",), lambda a, b: stats.halfnorm(loc=b, scale=a), lambda a, b: a > 0, "sd > 0"),
     "positive_normal": Family(
         ("mean", "sd"), _truncated, lambda a, b: b > 0 and a > -5 * b, "sd > 0 and mean > -5 sd"
     ),
@@ -253,8 +266,37 @@ def from_score(family: str, z: Array, hyper: Array) -> Array:
     # Both below solve for the upper tail: 1 - Phi((theta - mean)/sd) = Phi(-z) Phi(mean/sd).
     tail = 0.5 * erfc(z / root2)
     if family == "halfnormal":
-        return a * root2 * erfcinv(tail)
+        return b + a * root2 * erfcinv(tail)
     return a + b * root2 * erfcinv(tail * erfc(-a / b / root2))
+
+
+def to_score(prior: Prior, x: np.ndarray) -> np.ndarray:
+    """Standard-normal score of a parameter's value: `from_score` turned round, in NumPy.
+
+    Values at a bound, where single precision may put them, get a score of `SCORE_MAX` at most.
+    """
+    a, b = prior.a, prior.b
+    with np.errstate(divide="ignore", invalid="ignore"):
+        match prior.family:
+            case "normal":
+                z = (x - a) / b
+            case "lognormal":
+                z = np.log(x / a) / b
+            case "logitnormal":
+                z = (special.logit(x) - special.logit(a)) / b
+            case "uniform":
+                z = special.ndtri(np.clip((x - a) / (b - a), 0.0, 1.0))
+            case "loguniform":
+                z = special.ndtri(np.clip(np.log(x / a) / np.log(b / a), 0.0, 1.0))
+            case "beta":
+                low, high = special.betainc(a, b, x), special.betaincc(a, b, x)
+                z = np.where(low < 0.5, special.ndtri(low), -special.ndtri(high))
+            case "halfnormal":
+                y = (x - b) / a / np.sqrt(2.0)
+                z = np.where(y < 0.5, special.ndtri(special.erf(y)), -special.ndtri(special.erfc(y)))
+            case _:
+                z = -special.ndtri(special.ndtr((a - x) / b) / special.ndtr(a / b))
+    return np.clip(z, -SCORE_MAX, SCORE_MAX)
 
 
 def _interpolate(z: Array, table: Array) -> Array:
@@ -319,7 +361,7 @@ def LogUniform(lower: float, upper: float) -> Prior:
 
 
 def HalfNormal(sd: float) -> Prior:
-    """Half-normal prior by the sd of the normal that is folded."""
+    """Half-normal prior by the sd of the normal that is folded; `Prior.b` is where it starts."""
     return Prior("halfnormal", sd, 0.0)
 
 

@@ -13,7 +13,7 @@ import xarray as xr
 from rich.console import Group, RenderableType
 from rich.text import Text
 
-from forecast import comparison, export, history, hub, prediction, reports, runs, vintages
+from forecast import comparison, export, hub, prediction, reports, runs, vintages
 from forecast.batch import Inputs
 from forecast.comparison import NOISE
 from forecast.jobs import OWN, Gates, Job, Outputs, Trigger
