@@ -16,8 +16,10 @@ FLOORS = (
     ("export", "submission", "hub", "comparison"),
     ("batch",),
     ("history",),
+    ("views",),
+    ("page",),
     ("console",),
-    ("input_commands", "run_commands"),
+    ("input_commands", "run_commands", "page_commands"),
     ("cli",),
 )
 """Rooms from the ground up; a room may import what stands before it, on its floor or below."""
@@ -37,6 +39,7 @@ TESTED_WITH = {
     "console": "cli",
     "input_commands": "cli",
     "run_commands": "cli",
+    "page_commands": "cli",
 }
 """Rooms tested through another that uses them."""
 

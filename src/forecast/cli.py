@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import sys
 
-from forecast import input_commands, run_commands
+from forecast import input_commands, page_commands, run_commands
 from forecast.console import app
 from forecast.schema import InputError
 
-__all__ = ["app", "input_commands", "main", "run_commands"]
+__all__ = ["app", "input_commands", "main", "page_commands", "run_commands"]
 
 
 def main() -> None:

@@ -43,6 +43,43 @@ def record(
         ``prior``, ``log_evidence``, ``log_evidence_se``, ``posterior``, ``posterior_se``, ``gate``,
         ``min_ess``, ``reasons``), ``bayes_factors`` and ``milestones``.
     """
+    weighed = weight_record(tree, manifest, odds)
+    names = list(weighed["dynamics"])
+    passed = [n for n, d in weighed["dynamics"].items() if d["gate"] == "pass"]
+    posterior = [d["posterior"] for d in weighed["dynamics"].values()]
+    return {
+        "as_of": manifest["as_of"],
+        "worldview": manifest["worldview"],
+        "odds": odds_name,
+        "rows": manifest["rows"],
+        "seconds": manifest["seconds"],
+        "note": manifest["note"],
+        "dynamics": weighed["dynamics"],
+        "bayes_factors": [
+            {"a": a, "b": b, "log_bayes_factor": value, "se": error}
+            for (a, b), (value, error) in evidence.bayes_factors(
+                tuple(names), runs.log_evidence(tree)
+            ).items()
+            if a in passed and b in passed
+        ],
+        "milestones": _milestones(
+            tree, names, passed, None if None in posterior else np.array(posterior, float)
+        ),
+    }
+
+
+def weight_record(
+    tree: xr.DataTree, manifest: Mapping[str, Any], odds: Mapping[str, float]
+) -> dict[str, Any]:
+    """Weights of a stored run at given prior odds: ``as_of`` and ``dynamics`` as in `record`.
+
+    Parameters
+    ----------
+    tree, manifest
+        From `runs.load` or `runs.load_evidence`.
+    odds
+        Prior probability by dynamic; missing ones are 0.
+    """
     found = tree["evidence"].to_dataset()
     names = [str(n) for n in found["dynamic"].values]
     log_evidence = runs.log_evidence(tree)
@@ -64,22 +101,7 @@ def record(
         }
         for k, n in enumerate(names)
     }
-    passed = [n for n in names if not gate[n]]
-    return {
-        "as_of": manifest["as_of"],
-        "worldview": manifest["worldview"],
-        "odds": odds_name,
-        "rows": manifest["rows"],
-        "seconds": manifest["seconds"],
-        "note": manifest["note"],
-        "dynamics": dynamics,
-        "bayes_factors": [
-            {"a": a, "b": b, "log_bayes_factor": value, "se": error}
-            for (a, b), (value, error) in evidence.bayes_factors(tuple(names), log_evidence).items()
-            if a in passed and b in passed
-        ],
-        "milestones": _milestones(tree, names, passed, weights.posterior if whole else None),
-    }
+    return {"as_of": manifest["as_of"], "dynamics": dynamics}
 
 
 def _milestones(

@@ -250,6 +250,23 @@ def load(folder: Path) -> tuple[xr.DataTree, dict[str, Any]]:
     return tree, manifest
 
 
+def load_evidence(folder: Path) -> tuple[xr.DataTree, dict[str, Any]]:
+    """Read the evidence of a stored run and its manifest; the other groups stay unread and unchecked.
+
+    Raises
+    ------
+    InputError
+        A file is missing or cannot be read.
+    """
+    folder = Path(folder)
+    manifest = _manifest(folder)
+    try:
+        with xr.open_dataset(folder / TREE, group="evidence", engine="h5netcdf") as file:
+            return xr.DataTree.from_dict({"/evidence": file.load()}), manifest
+    except Exception as error:
+        raise _damaged(folder, f"{TREE} cannot be read, {type(error).__name__}") from error
+
+
 def catalogue(store: Path) -> pd.DataFrame:
     """Every stored run, read off the folders.
 

@@ -1,0 +1,107 @@
+"""Commands that draw: `plot` and `report`."""
+
+from __future__ import annotations
+
+import json
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from forecast.console import DataOption, PriorsOption, StoreOption, app, home
+from forecast.schema import InputError
+
+
+class Figure(StrEnum):
+    """What `forecast plot` draws."""
+
+    weights = "weights"
+    paths = "paths"
+    milestones = "milestones"
+    absorption = "absorption"
+    indicators = "indicators"
+
+
+class Quantity(StrEnum):
+    """Quantity of the paths that `forecast plot paths` draws."""
+
+    e = "e"
+    m = "m"
+    W = "W"
+    H = "H"
+
+
+WorldviewOption = Annotated[
+    list[str] | None, typer.Option("--worldview", help="Worldview to draw; repeat for several. Default all.")
+]
+ExplainedOption = Annotated[
+    Path | None, typer.Option("--explained", help="What `forecast explain --format json` printed.")
+]
+
+
+@app.command()
+def plot(
+    what: Figure,
+    to: Annotated[
+        Path | None, typer.Option("--output", "-o", help="File to write, .svg or .png; default FIGURE.svg.")
+    ] = None,
+    worldview: WorldviewOption = None,
+    quantity: Annotated[Quantity, typer.Option(help="Quantity of the paths.")] = Quantity.W,
+    explained: ExplainedOption = None,
+    store: StoreOption = Path("runs"),
+    data: DataOption = None,
+    priors: PriorsOption = None,
+) -> None:
+    """Draw a figure of what is stored, the same as the page has."""
+    from forecast import figures
+
+    to = to or Path(f"{what.value}.svg")
+    figures.check_file(to, "--output")
+    figures.save(_chart(what, worldview or [], quantity.value, explained, store, data, priors), to)
+    print(to)
+
+
+def _chart(
+    what: Figure,
+    chosen: list[str],
+    quantity: str,
+    explained: Path | None,
+    store: Path,
+    data: Path | None,
+    priors: Path | None,
+) -> Any:
+    """The figure of `plot`."""
+    from forecast import figures, views
+    from forecast.worldviews import load_worldviews
+
+    if what is Figure.absorption:
+        return figures.absorption(read_json(explained, "--explained", "forecast explain --format json"))
+    last, dated = views.load(store, load_worldviews(priors or home("priors")), chosen)
+    if what is Figure.weights:
+        if any(len(one["dates"]) > 1 for one in dated):
+            return figures.weights_over_time(dated)
+        return figures.weights_now([one.record for one in last])
+    folder, as_of = data or home("data"), last[0].record["as_of"]
+    if what is Figure.milestones:
+        from forecast import prediction, reports
+
+        titles = {n: m.title for n, m in prediction.load_milestones(folder / "milestones.toml").items()}
+        return figures.milestones(views.milestone_table(last), titles, reports.KEY_MILESTONES, as_of)
+    archive, rows = views.evidence_rows(folder, as_of)
+    if what is Figure.paths:
+        return figures.paths(views.path_table(last[:1], rows), quantity, last[0].worldview.name, as_of)
+    table = views.indicator_table(rows, dict(archive.indicators["title"]))
+    return figures.indicators(table, views.gaps(last[0]), last[0].worldview.name, as_of)
+
+
+def read_json(path: Path | None, option: str, maker: str) -> Any:
+    """Read what another command printed as JSON."""
+    if path is None:
+        raise InputError(f"{option}: name the file that `{maker}` printed")
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputError(f"{option}: {path} cannot be read ({error.strerror}); check the path") from None
+    except ValueError as error:
+        raise InputError(f"{option}: {path} is not JSON ({error}); make it with `{maker}`") from None
