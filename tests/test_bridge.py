@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from forecast.bridge import bridge
+from forecast.bridge import bridge, constants, jackknife_values
 
 
 @pytest.mark.parametrize("dimension", [1, 5, 30])
@@ -25,3 +25,31 @@ def test_heavier_tails_than_the_proposal_cost_precision_not_truth():
     value, error = bridge(draws, lambda x: law.logpdf(x) - 100.0, rng)
     assert value == pytest.approx(-100.0, abs=4 * error)
     assert 0.001 < error < 0.1
+
+
+def test_constants_of_overlapping_gaussians_are_their_known_ones():
+    rng = np.random.default_rng(4)
+    means, known = np.array([0.0, 1.5, 3.0]), np.array([0.0, -2.0, 5.0])
+    size = np.array([4000, 8000, 4000])
+    x = np.concatenate([rng.normal(m, 1, n) for m, n in zip(means, size, strict=True)])
+    log_density = known + stats.norm.logpdf(x[:, None], means)
+    found = constants(log_density, size, np.zeros(3))
+    np.testing.assert_allclose(found - found[0], known, atol=0.1)
+    assert found.mean() == pytest.approx(0.0, abs=1e-9)
+
+
+def test_constants_of_densities_that_no_draw_connects_keep_their_first_guess():
+    log_density = np.array([[0.0, -2000.0]] * 5 + [[-2000.0, 0.0]] * 5)
+    found = constants(log_density, np.array([5, 5]), np.array([1.0, 4.0]))
+    np.testing.assert_allclose(found, [1.0, 4.0])
+
+
+def test_jackknife_values_of_a_mean_are_the_values():
+    x = np.array([3.0, 1.0, 8.0, 2.0])
+    np.testing.assert_allclose(jackknife_values(lambda used: x[used].mean(), 4), x)
+
+
+def test_jackknife_values_take_the_first_order_bias_away():
+    """The variance with divisor n is low by 1/n; the mean of its pseudo-values is not."""
+    x = np.random.default_rng(5).normal(size=8)
+    assert jackknife_values(lambda used: x[used].var(), 8).mean() == pytest.approx(x.var(ddof=1))

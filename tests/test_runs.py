@@ -72,7 +72,7 @@ def test_a_stored_run_comes_back_as_it_was(tmp_path):
             other = back[node.path].to_dataset(inherit=False).variables[name]
             assert other.dims == variable.dims
             np.testing.assert_array_equal(other.values, variable.values, err_msg=str(name))
-    assert manifest["content_hash"] == content_hash(tree) and manifest["schema"] == 1
+    assert manifest["content_hash"] == content_hash(tree) and manifest["schema"] == runs.SCHEMA
     assert manifest["seed"] == 7 and manifest["diagnostics"] == {"draws": 4000, "ess": 812.5}
     assert (manifest["as_of"], manifest["worldview"], manifest["key"]) == AT
     assert manifest["status"] == "done" and manifest["date"] == "2026-06-30"
@@ -227,7 +227,7 @@ def flip_middle(folder) -> None:
         (lambda f: (f / "manifest.json").write_text('{"a": '), "manifest.json is not JSON"),
         (lambda f: (f / "manifest.json").write_text("[]"), "manifest.json lacks the content hash"),
         (lambda f: rewrite(f, lambda m: m | {"content_hash": "0"}), "content hash differs"),
-        (lambda f: rewrite(f, lambda m: m | {"schema": 99}), "layout 99, and this version reads 1"),
+        (lambda f: rewrite(f, lambda m: m | {"schema": 99}), f"layout 99, and this version reads {runs.SCHEMA}"),
     ],
 )
 def test_a_damaged_run_is_refused_in_one_line(tmp_path, damage, reason):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
+from scipy.optimize import brentq, minimize
 from scipy.special import logsumexp
 
 
@@ -43,21 +44,22 @@ def bridge(
 
         posterior, proposal = log_ratio(own), log_ratio(proposed)
         ess = float(az.ess(posterior.reshape(used.shape[:2]), method="mean"))
-        results.append(_bridge_iterate(posterior, proposal, ess))
+        results.append(_bridge_solve(posterior, proposal, ess))
     estimates, errors = zip(*results, strict=True)
     return float(np.mean(estimates)), float(np.hypot(*errors) / 2)
 
 
-def _bridge_iterate(posterior: np.ndarray, proposal: np.ndarray, ess: float) -> tuple[float, float]:
+def _bridge_solve(posterior: np.ndarray, proposal: np.ndarray, ess: float) -> tuple[float, float]:
     n1, n2 = len(posterior), len(proposal)
     s1, s2 = np.log(ess / (ess + n2)), np.log(n2 / (ess + n2))
-    z = float(np.median(posterior))
-    for _ in range(1000):
+
+    def gap(z: float) -> float:
         top = logsumexp(proposal - np.logaddexp(s1 + proposal, s2 + z)) - np.log(n2)
         bottom = logsumexp(-np.logaddexp(s1 + posterior, s2 + z)) - np.log(n1)
-        z, last = float(top - bottom), z
-        if abs(z - last) < 1e-10:
-            break
+        return float(top - bottom) - z
+
+    # The gap falls, and is zero between the least and the largest ratio.
+    z = brentq(gap, min(proposal.min(), posterior.min()) - 1, max(proposal.max(), posterior.max()) + 1)
     f = proposal - np.logaddexp(s1 + proposal, s2 + z)
     g = -np.logaddexp(s1 + posterior, s2 + z)
     # Only ratios to the mean count, so each is scaled by its largest value.
@@ -66,25 +68,19 @@ def _bridge_iterate(posterior: np.ndarray, proposal: np.ndarray, ess: float) -> 
     return z, float(np.sqrt(variance))
 
 
-def relative_constants(
-    log_density: np.ndarray, size: np.ndarray, log_mix: np.ndarray, start: np.ndarray
-) -> np.ndarray:
-    """Log normalising constants of several densities, up to a common one, from draws of mixtures of them.
+def constants(log_density: np.ndarray, size: np.ndarray, start: np.ndarray) -> np.ndarray:
+    """Log normalising constants of several densities, up to a common one, from draws of each.
 
-    Every draw is used under every density (Shirts & Chodera 2008): group g has draws of the mixture
-    proportional to sum_k exp(log_mix_gk) f_k, and the constants solve
+    Every draw is used under every density (Shirts & Chodera 2008): the constants solve
 
-        Z_k = sum_n f_k(x_n) / sum_j c_j f_j(x_n),   c_j = sum_g size_g exp(log_mix_gj) / Z_g,
-        Z_g = sum_j exp(log_mix_gj) Z_j.
+        Z_k = sum_n f_k(x_n) / sum_j size_j f_j(x_n) / Z_j.
 
     Parameters
     ----------
     log_density
-        Log unnormalised densities at the draws of all groups, (draw, density).
+        Log unnormalised densities at the draws of all of them together, (draw, density).
     size
-        Number of draws of each group, (group,).
-    log_mix
-        Log weights of the densities in each group, -inf for none, (group, density).
+        Number of draws of each density, (density,).
     start
         First guess, (density,); densities that no draw connects keep their difference.
 
@@ -93,14 +89,44 @@ def relative_constants(
     np.ndarray
         (density,), with the mean of `start`.
     """
-    z = np.asarray(start, float)
-    for _ in range(10_000):
-        log_c = logsumexp(
-            np.log(size)[:, None] + log_mix - logsumexp(log_mix + z, axis=1, keepdims=True), axis=0
-        )
-        new = logsumexp(log_density - logsumexp(log_density + log_c, axis=1, keepdims=True), axis=0)
-        new += np.mean(start) - new.mean()
-        z, last = new, z
-        if np.abs(z - last).max() < 1e-9:
-            break
-    return z
+    share, first = size / size.sum(), np.asarray(start, float)
+
+    def weights(z: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        log_w = log_density + np.log(share) - z
+        total = logsumexp(log_w, axis=1, keepdims=True)
+        return total, np.exp(log_w - total)
+
+    # The equations are the gradient of a convex function (Shirts & Chodera 2008, appendix C), here with a
+    # term that fixes the sum of the constants, which is free.
+    def value(z: np.ndarray) -> tuple[float, np.ndarray]:
+        total, w = weights(z)
+        away = (z - first).sum()
+        return float(total.mean() + share @ z + away**2 / 2), share - w.mean(0) + away
+
+    def curvature(z: np.ndarray) -> np.ndarray:
+        _, w = weights(z)
+        return np.diag(w.mean(0)) - w.T @ w / len(w) + 1.0
+
+    return np.asarray(minimize(value, first, jac=True, hess=curvature, method="trust-exact", tol=1e-8).x)
+
+
+def jackknife_values(estimate: Callable[[np.ndarray], np.ndarray], islands: int) -> np.ndarray:
+    """Pseudo-values of an estimate made from independent islands (Quenouille 1956; Tukey 1958).
+
+    Parameters
+    ----------
+    estimate
+        Indices of the islands used -> estimate, (...,).
+    islands
+        How many there are, at least two.
+
+    Returns
+    -------
+    np.ndarray
+        (..., island); their mean is the estimate without its bias of first order, and their standard
+        deviation over the root of their number is its standard error.
+    """
+    every = np.arange(islands)
+    whole = estimate(every)
+    without = np.stack([estimate(np.delete(every, i)) for i in every], axis=-1)
+    return islands * whole[..., None] - (islands - 1) * without

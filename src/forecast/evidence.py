@@ -17,45 +17,28 @@ class Weights(NamedTuple):
 
 
 def mean_evidence(log_evidence: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Log of the mean evidence over islands and its standard error in nats, (dynamic,) each.
-
-    The mean is of evidences, not of their logarithms: each island is unbiased for the evidence.
+    """Log evidence and its standard error in nats, (dynamic,) each.
 
     Parameters
     ----------
     log_evidence
-        Log marginal likelihood, nats, (dynamic, island).
+        Log marginal likelihood as jackknife pseudo-values, nats, (dynamic, island).
     """
     count = log_evidence.shape[-1]
-    mean = logsumexp(log_evidence, axis=-1) - np.log(count)
-    relative = np.exp(log_evidence - mean[..., None])
-    return mean, relative.std(axis=-1, ddof=1) / np.sqrt(count)
-
-
-def _leave_one_out(log_evidence: np.ndarray) -> np.ndarray:
-    """Log mean evidence without each island, (dynamic, island)."""
-    count = log_evidence.shape[-1]
-    return np.stack([mean_evidence(np.delete(log_evidence, i, axis=-1))[0] for i in range(count)], axis=-1)
-
-
-def _jackknife(values: np.ndarray) -> np.ndarray:
-    count = values.shape[-1]
-    return np.sqrt((count - 1) * values.var(axis=-1))
+    return log_evidence.mean(axis=-1), log_evidence.std(axis=-1, ddof=1) / np.sqrt(count)
 
 
 def increments(before: np.ndarray, after: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Change of log evidence and its standard error in nats, (dynamic,) each.
 
-    The standard error is a jackknife over islands: an island that was stepped from `before` to `after`
-    carries its error along, which cancels.
+    An island that was stepped from `before` to `after` carries its error along, which cancels.
 
     Parameters
     ----------
     before, after
-        Log marginal likelihoods, nats, (dynamic, island).
+        Log marginal likelihoods as `mean_evidence` takes them, (dynamic, island).
     """
-    change = mean_evidence(after)[0] - mean_evidence(before)[0]
-    return change, _jackknife(_leave_one_out(after) - _leave_one_out(before))
+    return mean_evidence(after - before)
 
 
 def weights(log_evidence: np.ndarray, odds: np.ndarray) -> Weights:
@@ -67,7 +50,7 @@ def weights(log_evidence: np.ndarray, odds: np.ndarray) -> Weights:
     Parameters
     ----------
     log_evidence
-        Nats, (dynamic, island).
+        As `mean_evidence` takes it, (dynamic, island).
     odds
         Prior probabilities, (dynamic,).
     """
@@ -78,18 +61,19 @@ def weights(log_evidence: np.ndarray, odds: np.ndarray) -> Weights:
         joint = prior + evidence
         return np.exp(joint - logsumexp(joint))
 
-    without = np.stack([normalise(x) for x in _leave_one_out(log_evidence).T], axis=-1)
-    return Weights(normalise(mean_evidence(log_evidence)[0]), _jackknife(without))
+    count = log_evidence.shape[-1]
+    without = np.stack([normalise(np.delete(log_evidence, i, axis=-1).mean(-1)) for i in range(count)])
+    error = np.sqrt((count - 1) * without.var(axis=0))
+    return Weights(normalise(mean_evidence(log_evidence)[0]), error)
 
 
 def bayes_factors(
     names: tuple[str, ...], log_evidence: np.ndarray
 ) -> Mapping[tuple[str, str], tuple[float, float]]:
     """Log Bayes factor of each pair and its standard error, nats: ``(a, b) -> (a against b, se)``."""
-    mean, without = mean_evidence(log_evidence)[0], _leave_one_out(log_evidence)
-    return {
-        (a, b): (float(mean[i] - mean[j]), float(_jackknife(without[i] - without[j])))
-        for i, a in enumerate(names)
-        for j, b in enumerate(names)
-        if i < j
-    }
+    found = {}
+    for i, a in enumerate(names):
+        for j, b in enumerate(names[i + 1 :], i + 1):
+            mean, se = mean_evidence(log_evidence[i] - log_evidence[j])
+            found[a, b] = float(mean), float(se)
+    return found

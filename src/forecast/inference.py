@@ -24,7 +24,7 @@ import xarray as xr
 from scipy.linalg import solve_triangular
 from scipy.special import logsumexp
 
-from forecast.bridge import bridge, relative_constants
+from forecast.bridge import bridge, constants, jackknife_values
 from forecast.compilation import Chains, Compiled, Metric
 
 MAX_LEAPFROGS = 24
@@ -114,7 +114,7 @@ class Fit(NamedTuple):
     draws: np.ndarray
     """Unconstrained draws, (label, island, draw, dimension)."""
     log_evidence: np.ndarray
-    """Log marginal likelihood by label and island, (label, island)."""
+    """Log marginal likelihood as jackknife pseudo-values, (label, island)."""
     check: np.ndarray
     """Log marginal likelihood by bridge sampling from the draws, and its error, (label, 2)."""
     stages: tuple[Stage, ...]
@@ -210,8 +210,9 @@ def sample(
     leg = _Leg(ends, lambda t: ((1 - t, t, t), inputs), reference)
     size = s.chains * s.steps * s.sweeps
     cloud = _cloud(reference.draw(rng, s.islands * size).reshape(s.islands, size, -1), leg)
-    cloud, log_pseudo, log_z = _temper(run, cloud, leg, s.ess, s.sweeps, "tempering")
-    tempered = cloud.log_target(log_pseudo, 1.0)
+    path = _temper(run, cloud, leg, s.ess, s.sweeps, "tempering")
+    cloud = path[-1].cloud
+    tempered = cloud.log_target(path[-1].log_pseudo, 1.0)
     responsibility = tempered - logsumexp(tempered, axis=-1, keepdims=True)
     # The draws: chains split evenly over labels, each kept at its own.
     per_label = max(1, s.chains // K)
@@ -220,30 +221,58 @@ def sample(
         for k in range(K)
     ]
     draws = _draw(run, np.array(chosen), leg, _metric(leg, _moments(cloud.x)))
-    relative = _relative(compiled, draws, inputs, np.repeat(-log_pseudo[:, None], s.islands, axis=1), cloud)
-    log_evidence = relative + log_z - logsumexp(log_pseudo[:, None] + relative, axis=0)
+    estimate = _along(path, _cloud(np.moveaxis(draws, 0, 1).reshape(s.islands, -1, draws.shape[-1]), leg))
     check = np.array([one_shot(compiled, rng, draws[k], k, inputs) for k in range(K)])
-    return Fit(draws, log_evidence, check, tuple(run.stages), run.step_size)
+    return Fit(draws, jackknife_values(estimate, s.islands), check, tuple(run.stages), run.step_size)
 
 
-def _relative(
-    compiled: Compiled, draws: np.ndarray, data: Any, start: np.ndarray, cloud: Particles | None = None
-) -> np.ndarray:
-    """Log evidence of each label in each island up to a constant per island, (label, island).
+def _along(path: list[_Visit], draws: Particles) -> Callable[[np.ndarray], np.ndarray]:
+    """Log evidence of each label from the draws and the particles at every temperature of some islands.
 
-    From the draws of every label, and from particles of all labels at pseudo-odds ``-start``.
+    Each label at each temperature is a density of its own, and all particles are used under all of
+    them.  How many particles a label got plays no part.
+
+    Parameters
+    ----------
+    path
+        Temperatures, the first at a normalised density and the last at 1.
+    draws
+        Draws of each label in a row, as many of each.
+    """
+    K = draws.end.shape[-1]
+    start = np.concatenate([*(v.cloud.start[..., 0] for v in path), draws.start[..., 0]], axis=1)
+    end = np.concatenate([*(v.cloud.end for v in path), draws.end], axis=1)
+    mixed = [(1 - v.power) * start[..., None] + v.power * end for v in path[1:]]
+    log_density = np.concatenate([start[..., None], *mixed], axis=-1)
+    islands, size = len(start), path[0].cloud.x.shape[1]
+    count = np.concatenate(
+        [np.full((islands, 1), size)] + [(v.label[..., None] == np.arange(K)).sum(1) for v in path[1:]],
+        axis=1,
+    )
+    count[:, -K:] += draws.x.shape[1] // K
+    first = np.concatenate([[0.0], *(v.log_z - v.log_pseudo - np.log(K) for v in path[1:])])
+
+    def estimate(used: np.ndarray) -> np.ndarray:
+        found = constants(log_density[used].reshape(-1, len(first)), count[used].sum(0), first)
+        return found[-K:] - found[0]
+
+    return estimate
+
+
+def _reread(
+    compiled: Compiled, draws: np.ndarray, data: Any, guess: Callable[[np.ndarray], np.ndarray]
+) -> Callable[[np.ndarray], np.ndarray]:
+    """Log evidence of each label from the draws of some islands, with the mean of a first guess.
+
+    The draws of each label are used under all labels; labels that no draw connects keep the guess.
     """
     K, islands, count, D = draws.shape
     joint = np.add(*_densities(compiled, draws.reshape(-1, D), data)).reshape(K, islands, count, K)
-    own = np.where(np.eye(K) > 0, 0.0, -np.inf)
-    found = []
-    for i in range(islands):
-        density, size, mix = joint[:, i].reshape(-1, K), np.full(K, count), own
-        if cloud is not None:
-            density = np.concatenate([density, cloud.end[i]])
-            size, mix = np.append(size, len(cloud.end[i])), np.vstack([own, -start[:, i]])
-        found.append(relative_constants(density, size, mix, start[:, i]))
-    return np.stack(found, axis=1)
+
+    def estimate(used: np.ndarray) -> np.ndarray:
+        return constants(joint[:, used].reshape(-1, K), np.full(K, len(used) * count), guess(used))
+
+    return estimate
 
 
 def _pilot(run: _Run, inputs: Any, draw_prior: Callable[[int, int], np.ndarray]) -> Gaussian:
@@ -258,42 +287,54 @@ def _pilot(run: _Run, inputs: Any, draw_prior: Callable[[int, int], np.ndarray])
 
     leg = _Leg(ends, lambda t: ((0.0, 1.0, t), inputs))
     cloud = _cloud(_spread(x, s.islands, K), leg)
-    cloud = _temper(run, cloud, leg, PILOT_ESS, PILOT_SWEEPS, "looking for the posterior", quick=True)[0]
-    mean, factor = _moments(cloud.x)
+    path = _temper(run, cloud, leg, PILOT_ESS, PILOT_SWEEPS, "looking for the posterior", quick=True)
+    mean, factor = _moments(path[-1].cloud.x)
     run.stages.clear()
     return Gaussian(mean, INFLATION * factor)
 
 
+class _Visit(NamedTuple):
+    """Particles at one temperature."""
+
+    power: float
+    cloud: Particles
+    label: np.ndarray
+    """Label at which each particle moved, (island, particle)."""
+    log_pseudo: np.ndarray
+    """Log pseudo-odds that give every label its share of the particles, (label,)."""
+    log_z: float
+    """First guess of the log normalising constant at these pseudo-odds."""
+
+
 def _temper(
     run: _Run, cloud: Particles, leg: _Leg, ess: float, sweeps: int, what: str, quick: bool = False
-) -> tuple[Particles, np.ndarray, np.ndarray]:
-    """Take particles along a path; return them, the pseudo-odds at its end, and log Z of each island.
+) -> list[_Visit]:
+    """Take particles along a path and return them at each temperature, the start included.
 
-    Pseudo-odds give every label its share of the particles at each temperature.  A quick run moves
-    particles only once before the last temperature.
+    A quick run moves particles only once before the last temperature.
     """
     K, s, rng = cloud.end.shape[-1], run.settings, run.rng
-    log_pseudo = np.full(K, -np.log(K))
-    power, log_z = 0.0, np.zeros(len(cloud.x))
-    while power < 1.0:
+    path = [_Visit(0.0, cloud, np.zeros(cloud.x.shape[:2], int), np.full(K, -np.log(K)), 0.0)]
+    while path[-1].power < 1.0:
+        power, cloud, _, log_pseudo, log_z = path[-1]
         new = _next_power(cloud, log_pseudo, power, ess)
         before = logsumexp(cloud.log_target(log_pseudo, power), axis=-1)
         shift = logsumexp(cloud.log_target(log_pseudo, new) - before[..., None], axis=(0, 1))
         log_pseudo = log_pseudo - shift - logsumexp(log_pseudo - shift)
         target = cloud.log_target(log_pseudo, new)
         weight = logsumexp(target, axis=-1) - before
-        log_z += logsumexp(weight, axis=1) - np.log(weight.shape[1])
-        power = new
+        log_z += logsumexp(weight) - np.log(weight.size)
         metric = _metric(leg, _moments(cloud.x, weight))
         chosen = np.stack([_systematic(rng, w, s.chains) for w in weight])
         x = np.take_along_axis(cloud.x, chosen[..., None], axis=1)
         target = np.take_along_axis(target, chosen[..., None], axis=1)
         label = np.argmax(target + rng.gumbel(size=target.shape), axis=-1)
-        moves, times = (1, 1) if quick and power < 1.0 else (s.steps, sweeps)
-        states = _stage(run, x.reshape(-1, x.shape[-1]), label.ravel(), leg, power, metric, times, moves)
+        moves, times = (1, 1) if quick and new < 1.0 else (s.steps, sweeps)
+        states = _stage(run, x.reshape(-1, x.shape[-1]), label.ravel(), leg, new, metric, times, moves)
         cloud = _cloud(_by_island(states, s.islands), leg)
-        run.report(what, power)
-    return cloud, log_pseudo, log_z
+        path.append(_Visit(new, cloud, np.repeat(label, moves * times, axis=1), log_pseudo, log_z))
+        run.report(what, new)
+    return path
 
 
 def _stage(
@@ -361,7 +402,7 @@ def advance(
     Returns
     -------
     Fit
-        Under `new`.  Its log evidence is that of `fit` plus the increment of each island.
+        Under `new`.  Its log evidence is on average that of `fit` plus the mean increment.
     """
     run, before, after = (
         _Run(compiled, seed, settings, progress),
@@ -406,8 +447,17 @@ def advance(
             run.report("reweighting", power)
     draws = _draw(run, origin.reshape(K, islands, per_label, D), leg, metric)
     check = np.array([one_shot(compiled, run.rng, draws[k], k, after) for k in range(K)])
-    # Increments set the level; what sets labels apart is read off the new draws, so errors do not add up.
-    log_evidence = _relative(compiled, draws, after, fit.log_evidence + log_z.reshape(K, islands))
+    steps = log_z.reshape(K, islands)
+
+    def carried(used: np.ndarray) -> np.ndarray:
+        step = logsumexp(steps[:, used], axis=1) - np.log(len(used))
+        return np.asarray(fit.log_evidence[:, used].mean(1) + step)
+
+    # What sets labels apart can also be read off the new draws, where errors do not add up.
+    reread = _reread(compiled, draws, after, carried)
+    found = [jackknife_values(estimate, islands) for estimate in (carried, reread)]
+    errors = [(values - values.mean(0)).var(axis=1).sum() for values in found]
+    log_evidence = found[int(np.argmin(errors))]
     return Fit(draws, log_evidence, check, tuple(run.stages), run.step_size)
 
 

@@ -165,7 +165,10 @@ def tables(records: Sequence[Mapping[str, Any]], titles: Mapping[str, str]) -> R
         parts.append(table)
         reasons = sorted({r for d in one["dynamics"].values() for r in d["reasons"]})
         parts += [Text(f"  failed: {r}", style="red") for r in reasons]
-        parts.append(_milestone_table(one, titles))
+        if reasons:
+            parts.append(Text("  no milestones: a fit that failed is no forecast; take another --seed"))
+        else:
+            parts.append(_milestone_table(one, titles))
         if one["note"]:
             parts.append(Text(one["note"]))
         parts.append(Text(""))
@@ -178,9 +181,9 @@ def _milestone_table(one: Mapping[str, Any], titles: Mapping[str, str]) -> Table
     for date in (*KEY_DATES, "never by 2041"):
         table.add_column(date, justify="right")
     for milestone in one["milestones"]:
-        if milestone["id"] in KEY_MILESTONES and milestone["by"] is not None:
-            cells = [_with_error(milestone["by"][d], milestone["by_se"][d], 2) for d in KEY_DATES]
-            table.add_row(titles[milestone["id"]], *cells, f"{milestone['never']:.2f}")
+        if milestone["id"] in KEY_MILESTONES:
+            cells = [_with_error(milestone["by"][d], milestone["by_se"][d], 3) for d in KEY_DATES]
+            table.add_row(titles[milestone["id"]], *cells, f"{milestone['never']:.3f}")
     return table
 
 

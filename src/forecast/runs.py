@@ -26,10 +26,11 @@ import xarray as xr
 
 from forecast.schema import InputError
 
-SCHEMA = 1
+SCHEMA = 2
 """Layout of a stored run; a change of it makes older runs unreadable."""
 TREE, MANIFEST = "run.nc", "manifest.json"
 _COMPRESSION = {"zlib": True, "complevel": 4, "shuffle": True}
+_PACKED, _NAMES = "packed", "name_in_run"
 _RUN = "as_of=*/worldview=*/key=*"
 _LEFTOVER = "as_of=*/worldview=*/.key=*"
 
@@ -132,7 +133,19 @@ def _sync(path: Path) -> None:
         os.close(handle)
 
 
+def _packed(group: xr.Dataset) -> xr.Dataset:
+    """One variable in place of many of the same shape: a file is read a hundred times faster so."""
+    kinds = {(v.dims, v.dtype, tuple(v.attrs)) for v in group.data_vars.values()}
+    alike = len(kinds) == 1 and len(group.data_vars) > 1 and not next(iter(kinds))[2]
+    return group.to_dataarray(_NAMES, name=_PACKED).to_dataset() if alike else group
+
+
+def _unpacked(group: xr.Dataset) -> xr.Dataset:
+    return group[_PACKED].to_dataset(dim=_NAMES) if _PACKED in group else group
+
+
 def _write(folder: Path, tree: xr.DataTree, manifest: Mapping[str, Any]) -> None:
+    tree = tree.map_over_datasets(_packed)
     encoding = {
         node.path: {
             str(name): _COMPRESSION
@@ -239,7 +252,7 @@ def load(folder: Path) -> tuple[xr.DataTree, dict[str, Any]]:
     manifest = _manifest(folder)
     try:
         with xr.open_datatree(folder / TREE, engine="h5netcdf") as file:
-            tree = file.load()
+            tree = file.load().map_over_datasets(_unpacked)
     except FileNotFoundError as error:
         raise _damaged(folder, f"{TREE} is missing") from error
     except Exception as error:
