@@ -7,6 +7,7 @@ draws the same one.  Two parameters of a chart may be set from outside: ``focus`
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -50,9 +51,10 @@ _CONFIG = {
 # What all figures share ---------------------------------------------------------------------------------
 
 
-def _colour(names: Sequence[str], title: str | None = None) -> alt.Color:
+def _colour(names: Sequence[str]) -> alt.Color:
     scale = alt.Scale(domain=list(names), range=list(COLOURS)[: len(names)])
-    return alt.Color("dynamic:N", sort=list(names), scale=scale, title=title)
+    legend = alt.Legend(symbolOpacity=1, symbolType="circle", symbolStrokeWidth=0)
+    return alt.Color("dynamic:N", sort=list(names), scale=scale, title=None, legend=legend)
 
 
 def _faded(shown: float = 1.0) -> Any:
@@ -79,7 +81,7 @@ def _finish(
 
 def _panels(chart: Any, field: str, order: Sequence[str], columns: int) -> Any:
     return chart.facet(
-        facet=alt.Facet(f"{field}:N", sort=list(order), title=None, header=alt.Header(labelAnchor="start")),
+        facet=alt.Facet(f"{field}:N", sort=list(order), title=None, header=alt.Header(labelAnchor="start", labelExpr="split(datum.label, '\\n')")),
         columns=columns,
     )
 
@@ -264,11 +266,13 @@ PATHS: dict[str, dict[str, Any]] = {
     },
 }
 """Quantities of a path that are drawn, with their vertical axes."""
+SHOWN = (2023, 2036)
+"""Years that the figures of paths show."""
 _TAKEN = {
-    "e": "METR horizons and Epoch's index, brought to this scale at the run's own posterior medians.",
-    "m": "what staff report, and speed measured in trials, before any correction for exaggeration or selection.",
+    "e": "METR horizons and Epoch's index at the run's posterior medians; most models trail the frontier.",
+    "m": "what staff report (circles) and trials measure (diamonds), as stated, without any correction.",
     "W": "companies' statements; a triangle is a bound.",
-    "H": "none: nobody publishes the human share of today's tasks, so this is inference only.",
+    "H": "none. Nobody publishes the human share of today's tasks.",
 }
 
 
@@ -289,7 +293,12 @@ def paths(table: pd.DataFrame, quantity: str, worldview: str, as_of: str) -> Spe
     chosen = table[table["quantity"] == quantity]
     names = _names(chosen, "dynamic")
     y = PATHS[quantity]
-    x = alt.X("time:Q", title="year", axis=alt.Axis(format="d", tickCount=4))
+    x = alt.X(
+        "time:Q",
+        title="year",
+        scale=alt.Scale(domain=list(SHOWN), nice=False),
+        axis=alt.Axis(format="d", values=[2024, 2028, 2032, 2036]),
+    )
     base = alt.Chart(chosen.drop(columns="quantity")).transform_filter("datum.worldview === worldview")
     bands = base.transform_filter("datum.what === 'band'").encode(x=x, color=_colour(names).legend(None))
     wide = bands.mark_area(clip=True, opacity=0.18).encode(y=alt.Y("q05:Q", **y), y2="q95:Q")
@@ -383,12 +392,13 @@ def milestones(
         "worldview:N", sort=views, title=None, scale=alt.Scale(domain=views, range=_DASHES[: len(views)])
     )
     panel = _cdf(chosen, colour, dash, ["worldview"])
-    first = chosen[(chosen["milestone"] == shown[0]) & (chosen["date"] == 2030.0)]
-    low, high = first["probability"].min(), first["probability"].max()
-    words = f"{low:.0%}" if round(low, 2) == round(high, 2) else f"{low:.0%} to {high:.0%}"
+    by = chosen[chosen["date"] == 2030.0].groupby("milestone", sort=False)["probability"]
+    apart = (by.max() - by.min()).idxmax()
+    low, high = 100 * by.min()[apart], 100 * by.max()[apart]
+    words = f"{low:.0f} %" if len(views) == 1 else f"{low:.0f} % to {high:.0f} % by worldview"
     return _finish(
         _panels(panel, "title", [_wrapped(titles[m]) for m in shown], 3),
-        f"By 2030: {words} by worldview for {_lower(titles[shown[0]])}",
+        f"By 2030, {words}: {titles[apart]}",
         f"stored runs; the project's archive as known on {as_of}.",
         ["Far right: probability of not happening by 2041. Bars: one standard error of the draws."],
     )
@@ -452,13 +462,9 @@ def _cdf(table: pd.DataFrame, colour: Any, dash: Any, also: list[str], strong: s
     return (lines + bars + points).properties(width=240, height=160)
 
 
-def _wrapped(title: str, width: int = 44) -> str:
-    """First words of a title; the whole stands in the table beside a figure."""
-    return title if len(title) <= width else title[: width - 1].rsplit(" ", 1)[0] + " …"
-
-
-def _lower(title: str) -> str:
-    return f"“{title}”"
+def _wrapped(title: str) -> str:
+    """A title in two lines at most; the whole stands in the table beside a figure."""
+    return "\n".join(textwrap.wrap(title, 38, max_lines=2, placeholder=" …"))
 
 
 def _nothing(what: str) -> InputError:
@@ -467,30 +473,31 @@ def _nothing(what: str) -> InputError:
 
 # Indicators ---------------------------------------------------------------------------------------------
 
-_SHARE = {"title": "score (%)", "scale": alt.Scale(domain=[0, 100])}
+_SCORE = {"title": "score (%)", "scale": alt.Scale(domain=[0, 100])}
+_SHARE = {"title": "share (%)", "scale": alt.Scale(domain=[0, 100])}
+_TIMES = {
+    "title": "as stated (times)",
+    "scale": alt.Scale(type="log", domain=[0.5, 10]),
+    "axis": alt.Axis(values=[0.5, 1, 2, 5, 10]),
+}
+_MINUTES = {
+    "title": "50 % horizon (minutes)",
+    "scale": alt.Scale(type="log", domain=[1, 3000]),
+    "axis": alt.Axis(values=[1, 10, 100, 1000], format="~s"),
+}
 PANELS: dict[str, tuple[str, dict[str, Any]]] = {
-    "long tasks": (
-        "1 Broad: long tasks (METR)",
-        {"title": "50 % horizon (minutes)", "scale": alt.Scale(type="log"), "axis": alt.Axis(format="~s")},
-    ),
+    "long tasks": ("1 Broad: long tasks (METR)", _MINUTES),
     "broad index": ("1 Broad: index (Epoch AI)", {"title": "points", "scale": alt.Scale(zero=False)}),
-    "messy tasks and new facts": ("1 Broad: messy tasks, new facts", _SHARE),
-    "engineering": ("2 Ladder, rung 1: engineering", _SHARE),
-    "experiments": ("2 Ladder, rung 2: experiments", _SHARE),
-    "ideation": ("2 Ladder, rung 3: creative ideation", {}),
-    "strategy": ("2 Ladder, rung 4: strategy, leadership", {}),
-    "output per researcher": (
-        "3 Companies: output per researcher",
-        {"title": "as stated (times)", "scale": alt.Scale(type="log", domain=[0.5, 10])},
-    ),
-    "delegated work": (
-        "3 Companies: code or work by AI",
-        {"title": "share (%)", "scale": alt.Scale(domain=[0, 100])},
-    ),
-    "impressions": (
-        "3 Companies: “a drop-in researcher”",
-        {"title": "staff saying yes (%)", "scale": alt.Scale(domain=[0, 100])},
-    ),
+    "messy tasks": ("1 Broad: messy tasks", _SCORE),
+    "new facts": ("1 Broad: new facts and skills", _SCORE),
+    "engineering": ("2 Ladder, rung 1: engineering", _SCORE),
+    "experiments": ("2 Ladder, rung 2: experiments", _SCORE),
+    "ideation": ("2 Ladder, rung 3: ideation", {}),
+    "strategy": ("2 Ladder, rung 4: strategy", {}),
+    "output per researcher": ("3 Companies: output per researcher", _TIMES),
+    "pace": ("3 Companies: overall pace", _TIMES),
+    "delegated work": ("3 Companies: code or work by AI", _SHARE),
+    "impressions": ("3 Companies: “drop-in researcher”", _SHARE | {"title": "staff saying yes (%)"}),
 }
 """Panels by name: title with the category's number, and the vertical axis."""
 UNOBSERVED = {"ideation": "g3", "strategy": "g4"}
@@ -512,16 +519,16 @@ def indicators(
         Date of the data, YYYY-MM-DD.
     """
     panels = []
-    size = {"width": 210, "height": 150}
+    size = {"width": 190, "height": 140}
     for name, (title, y) in PANELS.items():
         rows = table[table["panel"] == name].drop(columns="panel")
-        head = alt.TitleParams(title, fontSize=12, anchor="start")
+        head = alt.TitleParams(title, fontSize=12, anchor="start", frame="group")
         if name in UNOBSERVED or rows.empty:
-            words = ["No benchmark enters:", "what the model says here is prior."]
+            words = ["No benchmark enters: what", "the model says here is prior."]
             if gap := gaps.get(UNOBSERVED.get(name, "")):
-                words += [f"Gap below under {worldview}:", "{1:.1f} nats (90 %: {0:.1f} to {2:.1f})".format(*gap)]
+                words += [f"Gap below it, {worldview}:", "{1:.1f} nats (90 %: {0:.1f} to {2:.1f})".format(*gap)]
             empty = alt.Chart(pd.DataFrame({"time": [0.0]})).mark_text(
-                text=words, color=MUTED, fontSize=11, lineHeight=16, align="center", dy=-18
+                text=words, color=MUTED, fontSize=11, lineHeight=16, align="center", dy=-16
             )
             frame = alt.ViewConfig(stroke=MUTED, strokeDash=[3, 4])
             panels.append(empty.properties(title=head, view=frame, **size))
@@ -532,7 +539,7 @@ def indicators(
                 "time:Q",
                 title=None,
                 scale=alt.Scale(domain=[2023, float(int(table["time"].max()) + 1)]),
-                axis=alt.Axis(format="d", tickCount=4),
+                axis=alt.Axis(format="d", tickCount=3),
             ),
             y=alt.Y("value:Q", **y),
             tooltip=[
@@ -543,7 +550,7 @@ def indicators(
         )
         panels.append(encoded.properties(title=head, **size))
     # Without a shared y each panel keeps its unit.
-    chart = alt.concat(*panels, columns=3).resolve_scale(y="independent", x="independent")
+    chart = alt.concat(*panels, columns=4).resolve_scale(y="independent", x="independent")
     return _finish(
         chart,
         f"{len(table)} published values speak on tasks, benchmarks and companies; none on ideation or strategy",

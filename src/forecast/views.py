@@ -220,16 +220,17 @@ def milestone_table(stored: Sequence[Stored], dates: np.ndarray | None = None) -
 _PANELS = {
     "long tasks": "long tasks",
     "broad index": "broad index",
-    "messy tasks": "messy tasks and new facts",
-    "new facts": "messy tasks and new facts",
+    "messy tasks": "messy tasks",
+    "new facts": "new facts",
     "engineering": "engineering",
     "experiments": "experiments",
     "uplift, trials": "output per researcher",
     "uplift, self-report": "output per researcher",
     "delegated work": "delegated work",
     "impressions": "impressions",
+    "pace": "pace",
 }
-"""Panel of `figures.INDICATORS` by indicator family; families not named here have a row or two."""
+"""Panel of `figures.PANELS` by indicator family; families not named here have a row or two."""
 
 
 def indicator_table(rows: pd.DataFrame, titles: Mapping[str, str]) -> pd.DataFrame:
@@ -249,8 +250,8 @@ def indicator_table(rows: pd.DataFrame, titles: Mapping[str, str]) -> pd.DataFra
     """
     family = {i: f for one in INDICATORS.values() for i, f in one.family.items()}
     kept = rows.assign(panel=rows["indicator_id"].map(lambda i: _PANELS.get(family.get(i, ""), "")))
-    # Code per engineer is a multiple, the other delegated work a share.
-    kept = kept[kept["panel"].ne("") & kept["indicator"].ne("code_output")]
+    # These two have another unit than the rest of their family.
+    kept = kept[kept["panel"].ne("") & ~kept["indicator"].isin(["code_output", "index_slope_ratio"])]
     gains = pd.concat(_output(kept, xr.Dataset()), ignore_index=False)
     value = kept["value"].copy()
     value[gains.index] = gains["value"]
