@@ -331,22 +331,28 @@ def paths(table: pd.DataFrame, quantity: str, worldview: str, as_of: str) -> Spe
     points = data.mark_point(filled=True, size=22, color=INK, opacity=0.55, clip=True)
     return _finish(
         _panels((wide + narrow + line + points).properties(width=170, height=170), "dynamic", names, 4),
-        _path_finding(chosen, quantity, worldview),
+        path_finding(table, quantity, worldview),
         f"stored runs; the project's archive as known on {as_of}.",
-        [f"Worldview {worldview}. Line: median. Bands: 50 % and 90 %.", f"Data: {_TAKEN[quantity]}"],
+        path_notes(quantity, worldview),
         worldview,
     )
 
 
-def _path_finding(table: pd.DataFrame, quantity: str, worldview: str) -> str:
-    """Lowest and highest median in 2030, in words."""
+def path_notes(quantity: str, worldview: str) -> list[str]:
+    """How to read a figure of paths."""
+    return [f"Worldview {worldview}. Line: median. Bands: 50 % and 90 %.", f"Data: {_TAKEN[quantity]}"]
+
+
+def path_finding(table: pd.DataFrame, quantity: str, worldview: str) -> str:
+    """Lowest and highest median in 2030 of a table from `views.path_table`, in words."""
     what = {
         "e": "capability, nats",
         "m": "output per researcher, times",
         "W": "overall pace, times",
         "H": "human share",
     }
-    now = table[(table["worldview"] == worldview) & (table["what"] == "band") & (table["time"] == 2030.0)]
+    mine = table[(table["worldview"] == worldview) & (table["quantity"] == quantity)]
+    now = mine[(mine["what"] == "band") & (mine["time"] == 2030.0)]
     if now.empty:
         raise _nothing("paths")
     low, high = now.loc[now["q50"].idxmin()], now.loc[now["q50"].idxmax()]
@@ -391,7 +397,7 @@ def milestones(
     dash = alt.StrokeDash(
         "worldview:N", sort=views, title=None, scale=alt.Scale(domain=views, range=_DASHES[: len(views)])
     )
-    panel = _cdf(chosen, colour, dash, ["worldview"])
+    panel = _cdf(chosen, colour, dash, ["worldview:N"])
     by = chosen[chosen["date"] == 2030.0].groupby("milestone", sort=False)["probability"]
     apart = (by.max() - by.min()).idxmax()
     low, high = 100 * by.min()[apart], 100 * by.max()[apart]
@@ -413,13 +419,11 @@ def own_milestones(names: Sequence[str]) -> Spec:
     colour = alt.Color(
         "kind:N", sort=kinds, title=None, scale=alt.Scale(domain=kinds, range=[*COLOURS[: len(names)], INK])
     )
-    empty = pd.DataFrame({"date": [], "probability": [], "error": [], "kind": [], "dynamic": []})
-    panel = _cdf(empty, colour, alt.value([1, 0]), ["kind"], strong="datum.kind === 'your odds'")
-    panel.data = alt.NamedData("own")
+    panel = _cdf(alt.NamedData("own"), colour, alt.value([1, 0]), ["kind:N"], strong="datum.kind === 'your odds'")
     return _finish(panel.properties(width=560, height=260), "Your own prior", "stored runs")
 
 
-def _cdf(table: pd.DataFrame, colour: Any, dash: Any, also: list[str], strong: str = "true") -> Any:
+def _cdf(table: pd.DataFrame | alt.NamedData, colour: Any, dash: Any, also: list[str], strong: str = "true") -> Any:
     x = alt.X(
         "date:Q",
         title="by 1 January",

@@ -62,6 +62,39 @@ def plot(
     print(to)
 
 
+@app.command()
+def report(
+    to: Annotated[Path, typer.Option("--output", "-o", help="File to write.")] = Path("report.html"),
+    worldview: WorldviewOption = None,
+    explained: ExplainedOption = None,
+    store: StoreOption = Path("runs"),
+    data: DataOption = None,
+    priors: PriorsOption = None,
+) -> None:
+    """Write what is stored as one page that opens from disk: headline, your own prior, figures, data."""
+    if not to.parent.is_dir():
+        raise InputError(f"--output: there is no folder {to.parent}; make it first")
+    from forecast import page, prediction, views
+    from forecast.worldviews import load_worldviews
+
+    folder = data or home("data")
+    last, dated = views.load(store, load_worldviews(priors or home("priors")), worldview or [])
+    archive, rows = views.evidence_rows(folder, max(one.record["as_of"] for one in last))
+    titles = prediction.load_milestones(folder / "milestones.toml")
+    parts = page.Parts(
+        last,
+        dated,
+        rows,
+        dict(archive.indicators["title"]),
+        {n: m.title for n, m in titles.items()},
+        None
+        if explained is None
+        else read_json(explained, "--explained", "forecast explain --format json"),
+    )
+    page.write(page.render(parts), to)
+    print(to)
+
+
 def _chart(
     what: Figure,
     chosen: list[str],

@@ -116,7 +116,7 @@ def path_table(stored: Sequence[Stored], rows: pd.DataFrame) -> pd.DataFrame:
                 parts.append(both.assign(worldview=one.worldview.name, dynamic=name, quantity=quantity))
     if not parts:
         raise InputError("paths: every stored fit failed its gate, so there is nothing to draw")
-    return pd.concat(parts, ignore_index=True)
+    return pd.concat(parts, ignore_index=True).fillna({"label": ""})
 
 
 _LEVELS = (0.05, 0.25, 0.50, 0.75, 0.95)
