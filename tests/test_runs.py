@@ -227,7 +227,10 @@ def flip_middle(folder) -> None:
         (lambda f: (f / "manifest.json").write_text('{"a": '), "manifest.json is not JSON"),
         (lambda f: (f / "manifest.json").write_text("[]"), "manifest.json lacks the content hash"),
         (lambda f: rewrite(f, lambda m: m | {"content_hash": "0"}), "content hash differs"),
-        (lambda f: rewrite(f, lambda m: m | {"schema": 99}), f"layout 99, and this version reads {runs.SCHEMA}"),
+        (
+            lambda f: rewrite(f, lambda m: m | {"schema": 99}),
+            f"layout 99, and this version reads {runs.SCHEMA}",
+        ),
     ],
 )
 def test_a_damaged_run_is_refused_in_one_line(tmp_path, damage, reason):

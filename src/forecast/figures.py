@@ -1,8 +1,8 @@
 """Figures of what stored runs say: a title that states the finding, units on every axis, and the source.
 
-Each function takes a plain table from `views` and returns a chart that stands alone: `save` writes it, the page
-draws the same one.  Two parameters of a chart may be set from outside: ``focus``, the dynamic to stress, and
-``worldview``, the one to draw where a table holds several.
+Each function takes a plain table from `views` and returns a chart that stands alone: `save` writes it, the
+page draws the same one.  Two parameters of a chart may be set from outside: ``focus``, the dynamic to
+stress, and ``worldview``, the one to draw where a table holds several.
 """
 
 from __future__ import annotations
@@ -51,21 +51,34 @@ _CONFIG = {
 # What all figures share ---------------------------------------------------------------------------------
 
 
-def _colour(names: Sequence[str]) -> alt.Color:
+def colour_of(names: Sequence[str]) -> alt.Color:
+    """Colour by dynamic."""
     scale = alt.Scale(domain=list(names), range=list(COLOURS)[: len(names)])
     legend = alt.Legend(symbolOpacity=1, symbolType="circle", symbolStrokeWidth=0)
     return alt.Color("dynamic:N", sort=list(names), scale=scale, title=None, legend=legend)
 
 
-def _faded(shown: float = 1.0) -> Any:
+def faded(shown: float = 1.0) -> Any:
     """Opacity of a mark: full, or faint while another dynamic is in focus."""
     return alt.condition(_IN_FOCUS, alt.value(shown), alt.value(shown / 6))
 
 
-def _finish(
+def finish(
     chart: Any, title: str, source: str, notes: Sequence[str] = (), worldview: str | None = None
 ) -> Spec:
-    """Give a chart its finding, its source, its parameters and its look."""
+    """Give a chart its finding, its source, its parameters and its look.
+
+    Parameters
+    ----------
+    title
+        The finding.
+    source
+        Where the numbers come from, a sentence.
+    notes
+        How to read the chart.
+    worldview
+        The one drawn, where the data hold several.
+    """
     spec: Spec = chart.to_dict()
     spec |= {
         "title": {"text": title, "subtitle": [*notes, f"Source: {source}"], "anchor": "start"},
@@ -79,14 +92,21 @@ def _finish(
     return spec
 
 
-def _panels(chart: Any, field: str, order: Sequence[str], columns: int) -> Any:
+def panels(chart: Any, field: str, order: Sequence[str], columns: int) -> Any:
+    """A panel for each value of a field, in an order."""
     return chart.facet(
-        facet=alt.Facet(f"{field}:N", sort=list(order), title=None, header=alt.Header(labelAnchor="start", labelExpr="split(datum.label, '\\n')")),
+        facet=alt.Facet(
+            f"{field}:N",
+            sort=list(order),
+            title=None,
+            header=alt.Header(labelAnchor="start", labelExpr="split(datum.label, '\\n')"),
+        ),
         columns=columns,
     )
 
 
-def _names(table: pd.DataFrame, column: str) -> list[str]:
+def names_in(table: pd.DataFrame, column: str) -> list[str]:
+    """Values of a column, in order of appearance."""
     return list(dict.fromkeys(table[column]))
 
 
@@ -139,9 +159,13 @@ def weights_now(records: Sequence[Mapping[str, Any]]) -> Spec:
         ]
     )
     if table.empty:
-        raise _nothing("weights")
-    names = _names(table, "dynamic")
-    axis = {"scale": alt.Scale(domain=[0, 1]), "title": "weight (probability)"}
+        raise nothing("weights")
+    names = names_in(table, "dynamic")
+    axis = {
+        "scale": alt.Scale(domain=[0, 1]),
+        "title": "weight (probability)",
+        "axis": alt.Axis(values=[0, 0.25, 0.5, 0.75, 1]),
+    }
     tooltip = [
         alt.Tooltip("worldview:N"),
         alt.Tooltip("dynamic:N"),
@@ -150,15 +174,15 @@ def weights_now(records: Sequence[Mapping[str, Any]]) -> Spec:
         alt.Tooltip("error:Q", format=".3f", title="standard error"),
     ]
     base = alt.Chart(table).encode(
-        y=alt.Y("dynamic:N", sort=names, title=None), color=_colour(names), opacity=_faded(), tooltip=tooltip
+        y=alt.Y("dynamic:N", sort=names, title=None), color=colour_of(names), opacity=faded(), tooltip=tooltip
     )
     way = base.mark_rule(strokeDash=[2, 3]).encode(x=alt.X("prior:Q", **axis), x2="posterior:Q")
     error = base.mark_rule(strokeWidth=7).encode(x=alt.X("low:Q", **axis), x2="high:Q")
     prior = base.mark_point(filled=False, size=70).encode(x=alt.X("prior:Q", **axis))
     posterior = base.mark_point(filled=True, size=90).encode(x=alt.X("posterior:Q", **axis))
     panel = (way + error + prior + posterior).properties(width=220, height=130)
-    return _finish(
-        _panels(panel, "worldview", _names(table, "worldview"), 3),
+    return finish(
+        panels(panel, "worldview", names_in(table, "worldview"), 3),
         leaders(records),
         f"the project's archive as known on {joined(sorted({r['as_of'] for r in records}))}.",
         ["Open: prior odds. Filled: posterior, with one standard error of the computation."],
@@ -195,19 +219,23 @@ def weights_over_time(records: Sequence[Mapping[str, Any]]) -> Spec:
         ]
     )
     if table.empty:
-        raise _nothing("weights")
-    names = _names(table, "dynamic")
+        raise nothing("weights")
+    names = names_in(table, "dynamic")
     label = "posterior weight (probability)"
     base = alt.Chart(table).encode(
-        x=alt.X("as_of:T", title="what was known on (date)", axis=alt.Axis(format="%b %Y", labelAngle=-40)),
-        color=_colour(names),
+        x=alt.X(
+            "as_of:T",
+            title="what was known on (date)",
+            axis=alt.Axis(format="%b %Y", labelAngle=-40, tickCount=5),
+        ),
+        color=colour_of(names),
     )
     weight = alt.Y("weight:Q", title=label, scale=alt.Scale(domain=[0, 1]))
-    band = base.mark_area().encode(y=alt.Y("low:Q", title=label), y2="high:Q", opacity=_faded(0.25))
-    line = base.mark_line().encode(y=weight, opacity=_faded())
+    band = base.mark_area().encode(y=alt.Y("low:Q", title=label), y2="high:Q", opacity=faded(0.25))
+    line = base.mark_line().encode(y=weight, opacity=faded())
     point = base.mark_point(filled=True, size=45).encode(
         y=weight,
-        opacity=_faded(),
+        opacity=faded(),
         tooltip=[
             alt.Tooltip("worldview:N"),
             alt.Tooltip("dynamic:N"),
@@ -216,8 +244,8 @@ def weights_over_time(records: Sequence[Mapping[str, Any]]) -> Spec:
         ],
     )
     shown = set(table["worldview"])
-    return _finish(
-        _panels(
+    return finish(
+        panels(
             (band + line + point).properties(width=240, height=200),
             "worldview",
             [r["worldview"] for r in records if r["worldview"] in shown],
@@ -245,130 +273,10 @@ def _largest_move(table: pd.DataFrame) -> str:
     return text if size >= 0.005 else "No weight has moved"
 
 
-# Paths --------------------------------------------------------------------------------------------------
-
-PATHS: dict[str, dict[str, Any]] = {
-    "e": {"title": "capability e (nats since 2023)", "scale": alt.Scale(domain=[-2, 40])},
-    "m": {
-        "title": "output per researcher m (times without AI)",
-        "scale": alt.Scale(type="log", domain=[0.5, 10_000]),
-        "axis": alt.Axis(values=[1, 10, 100, 1000, 10_000], format="~s"),
-    },
-    "W": {
-        "title": "overall pace W (times without AI)",
-        "scale": alt.Scale(type="log", domain=[1, 100]),
-        "axis": alt.Axis(values=[1, 2, 5, 10, 20, 50, 100]),
-    },
-    "H": {
-        "title": "human share H of tasks then required",
-        "scale": alt.Scale(domain=[0, 1]),
-        "axis": alt.Axis(format="%"),
-    },
-}
-"""Quantities of a path that are drawn, with their vertical axes."""
-SHOWN = (2023, 2036)
-"""Years that the figures of paths show."""
-_TAKEN = {
-    "e": "METR horizons and Epoch's index at the run's posterior medians; most models trail the frontier.",
-    "m": "what staff report (circles) and trials measure (diamonds), as stated, without any correction.",
-    "W": "companies' statements; a triangle is a bound.",
-    "H": "none. Nobody publishes the human share of today's tasks.",
-}
-
-
-def paths(table: pd.DataFrame, quantity: str, worldview: str, as_of: str) -> Spec:
-    """Paths of one quantity with bands and the data on them, a panel for each dynamic.
-
-    Parameters
-    ----------
-    table
-        From `views.path_table`.
-    quantity
-        A key of `PATHS`.
-    worldview
-        The one drawn first.
-    as_of
-        Date of the data, YYYY-MM-DD.
-    """
-    chosen = table[table["quantity"] == quantity]
-    names = _names(chosen, "dynamic")
-    y = PATHS[quantity]
-    x = alt.X(
-        "time:Q",
-        title="year",
-        scale=alt.Scale(domain=list(SHOWN), nice=False),
-        axis=alt.Axis(format="d", values=[2024, 2028, 2032, 2036]),
-    )
-    base = alt.Chart(chosen.drop(columns="quantity")).transform_filter("datum.worldview === worldview")
-    bands = base.transform_filter("datum.what === 'band'").encode(x=x, color=_colour(names).legend(None))
-    wide = bands.mark_area(clip=True, opacity=0.18).encode(y=alt.Y("q05:Q", **y), y2="q95:Q")
-    narrow = bands.mark_area(clip=True, opacity=0.3).encode(y=alt.Y("q25:Q", **y), y2="q75:Q")
-    line = bands.mark_line(clip=True, strokeWidth=2.5).encode(
-        y=alt.Y("q50:Q", **y),
-        tooltip=[
-            alt.Tooltip("dynamic:N"),
-            alt.Tooltip("time:Q", title="year", format=".2f"),
-            *(alt.Tooltip(f"q{q:02d}:Q", title=f"{q} %", format=".3~g") for q in (5, 25, 50, 75, 95)),
-        ],
-    )
-    data = base.transform_filter("datum.what !== 'band'").encode(
-        x=x,
-        y=alt.Y("value:Q", **y),
-        shape=alt.Shape(
-            "what:N",
-            legend=None,
-            scale=alt.Scale(
-                domain=["at most", "at least", "trial", "report", "horizon", "index"],
-                range=["triangle-down", "triangle-up", "diamond", "circle", "diamond", "circle"],
-            ),
-        ),
-        tooltip=[
-            alt.Tooltip("label:N", title="row"),
-            alt.Tooltip("what:N", title="kind"),
-            alt.Tooltip("value:Q", format=".3~g"),
-        ],
-    )
-    points = data.mark_point(filled=True, size=22, color=INK, opacity=0.55, clip=True)
-    return _finish(
-        _panels((wide + narrow + line + points).properties(width=170, height=170), "dynamic", names, 4),
-        path_finding(table, quantity, worldview),
-        f"stored runs; the project's archive as known on {as_of}.",
-        path_notes(quantity, worldview),
-        worldview,
-    )
-
-
-def path_notes(quantity: str, worldview: str) -> list[str]:
-    """How to read a figure of paths."""
-    return [f"Worldview {worldview}. Line: median. Bands: 50 % and 90 %.", f"Data: {_TAKEN[quantity]}"]
-
-
-def path_finding(table: pd.DataFrame, quantity: str, worldview: str) -> str:
-    """Lowest and highest median in 2030 of a table from `views.path_table`, in words."""
-    what = {
-        "e": "capability, nats",
-        "m": "output per researcher, times",
-        "W": "overall pace, times",
-        "H": "human share",
-    }
-    mine = table[(table["worldview"] == worldview) & (table["quantity"] == quantity)]
-    now = mine[(mine["what"] == "band") & (mine["time"] == 2030.0)]
-    if now.empty:
-        raise _nothing("paths")
-    low, high = now.loc[now["q50"].idxmin()], now.loc[now["q50"].idxmax()]
-    show = "{:.0%}".format if quantity == "H" else "{:.3g}".format
-    return (
-        f"By 2030, {what[quantity]}: {show(low['q50'])} ({low['dynamic']}) to {show(high['q50'])} "
-        f"({high['dynamic']}) in the median"
-    )
-
-
 # Milestones ---------------------------------------------------------------------------------------------
 
 
-def milestones(
-    table: pd.DataFrame, titles: Mapping[str, str], shown: Sequence[str], as_of: str
-) -> Spec:
+def milestones(table: pd.DataFrame, titles: Mapping[str, str], shown: Sequence[str], as_of: str) -> Spec:
     """Probability that each milestone has happened by a date, a line for each worldview, and "never".
 
     Parameters
@@ -385,8 +293,8 @@ def milestones(
     # A worldview's own line has no dynamic; its column says so with an empty name.
     chosen = table[table["milestone"].isin(shown) & (table["dynamic"] == "")].drop(columns="dynamic")
     if chosen.empty:
-        raise _nothing("milestones")
-    views = _names(chosen, "worldview")
+        raise nothing("milestones")
+    views = names_in(chosen, "worldview")
     chosen = chosen.assign(title=chosen["milestone"].map(lambda m: _wrapped(titles[m])))
     colour = alt.Color(
         "worldview:N",
@@ -402,8 +310,8 @@ def milestones(
     apart = (by.max() - by.min()).idxmax()
     low, high = 100 * by.min()[apart], 100 * by.max()[apart]
     words = f"{low:.0f} %" if len(views) == 1 else f"{low:.0f} % to {high:.0f} % by worldview"
-    return _finish(
-        _panels(panel, "title", [_wrapped(titles[m]) for m in shown], 3),
+    return finish(
+        panels(panel, "title", [_wrapped(titles[m]) for m in shown], 3),
         f"By 2030, {words}: {titles[apart]}",
         f"stored runs; the project's archive as known on {as_of}.",
         ["Far right: probability of not happening by 2041. Bars: one standard error of the draws."],
@@ -419,22 +327,25 @@ def own_milestones(names: Sequence[str]) -> Spec:
     colour = alt.Color(
         "kind:N", sort=kinds, title=None, scale=alt.Scale(domain=kinds, range=[*COLOURS[: len(names)], INK])
     )
-    panel = _cdf(alt.NamedData("own"), colour, alt.value([1, 0]), ["kind:N"], strong="datum.kind === 'your odds'")
-    return _finish(panel.properties(width=560, height=260), "Your own prior", "stored runs")
+    panel = _cdf(
+        alt.NamedData("own"), colour, alt.value([1, 0]), ["kind:N"], strong="datum.kind === 'your odds'"
+    )
+    return finish(panel.properties(width=560, height=260), "Your own prior", "stored runs")
 
 
-def _cdf(table: pd.DataFrame | alt.NamedData, colour: Any, dash: Any, also: list[str], strong: str = "true") -> Any:
+def _cdf(
+    table: pd.DataFrame | alt.NamedData, colour: Any, dash: Any, also: list[str], strong: str = "true"
+) -> Any:
     x = alt.X(
         "date:Q",
         title="by 1 January",
         scale=alt.Scale(domain=[2026, NEVER + 0.5], nice=False),
         axis=alt.Axis(
-            values=[2026, 2030, 2035, 2040, NEVER], labelExpr=f"datum.value > {NEVER - 1} ? 'never' : datum.value"
+            values=[2026, 2030, 2035, 2040, NEVER],
+            labelExpr=f"datum.value > {NEVER - 1} ? 'never' : datum.value",
         ),
     )
-    y = alt.Y(
-        "probability:Q", title="probability", scale=alt.Scale(domain=[0, 1]), axis=alt.Axis(format="%")
-    )
+    y = alt.Y("probability:Q", title="probability", scale=alt.Scale(domain=[0, 1]), axis=alt.Axis(format="%"))
     base = (
         alt.Chart(table)
         .transform_calculate(
@@ -448,7 +359,7 @@ def _cdf(table: pd.DataFrame | alt.NamedData, colour: Any, dash: Any, also: list
         .encode(
             y=y,
             strokeDash=dash,
-            opacity=_faded(),
+            opacity=faded(),
             strokeWidth=alt.condition(strong, alt.value(2.5), alt.value(1.2)),
             tooltip=[
                 *also,
@@ -459,9 +370,11 @@ def _cdf(table: pd.DataFrame | alt.NamedData, colour: Any, dash: Any, also: list
         )
     )
     never = base.transform_filter(f"datum.date === {NEVER}")
-    bars = never.mark_rule().encode(y=alt.Y("low:Q", title="probability"), y2="high:Q", opacity=_faded())
+    bars = never.mark_rule().encode(y=alt.Y("low:Q", title="probability"), y2="high:Q", opacity=faded())
     points = never.mark_point(filled=True, size=60).encode(
-        y=y, opacity=_faded(), tooltip=[*also, alt.Tooltip("probability:Q", title="never by 2041", format=".3f")]
+        y=y,
+        opacity=faded(),
+        tooltip=[*also, alt.Tooltip("probability:Q", title="never by 2041", format=".3f")],
     )
     return (lines + bars + points).properties(width=240, height=160)
 
@@ -471,96 +384,9 @@ def _wrapped(title: str) -> str:
     return "\n".join(textwrap.wrap(title, 38, max_lines=2, placeholder=" …"))
 
 
-def _nothing(what: str) -> InputError:
+def nothing(what: str) -> InputError:
+    """What to raise when there is nothing to draw."""
     return InputError(f"{what}: every stored fit failed its gate, so there is nothing to draw")
-
-
-# Indicators ---------------------------------------------------------------------------------------------
-
-_SCORE = {"title": "score (%)", "scale": alt.Scale(domain=[0, 100])}
-_SHARE = {"title": "share (%)", "scale": alt.Scale(domain=[0, 100])}
-_TIMES = {
-    "title": "as stated (times)",
-    "scale": alt.Scale(type="log", domain=[0.5, 10]),
-    "axis": alt.Axis(values=[0.5, 1, 2, 5, 10]),
-}
-_MINUTES = {
-    "title": "50 % horizon (minutes)",
-    "scale": alt.Scale(type="log", domain=[1, 3000]),
-    "axis": alt.Axis(values=[1, 10, 100, 1000], format="~s"),
-}
-PANELS: dict[str, tuple[str, dict[str, Any]]] = {
-    "long tasks": ("1 Broad: long tasks (METR)", _MINUTES),
-    "broad index": ("1 Broad: index (Epoch AI)", {"title": "points", "scale": alt.Scale(zero=False)}),
-    "messy tasks": ("1 Broad: messy tasks", _SCORE),
-    "new facts": ("1 Broad: new facts and skills", _SCORE),
-    "engineering": ("2 Ladder, rung 1: engineering", _SCORE),
-    "experiments": ("2 Ladder, rung 2: experiments", _SCORE),
-    "ideation": ("2 Ladder, rung 3: ideation", {}),
-    "strategy": ("2 Ladder, rung 4: strategy", {}),
-    "output per researcher": ("3 Companies: output per researcher", _TIMES),
-    "pace": ("3 Companies: overall pace", _TIMES),
-    "delegated work": ("3 Companies: code or work by AI", _SHARE),
-    "impressions": ("3 Companies: “drop-in researcher”", _SHARE | {"title": "staff saying yes (%)"}),
-}
-"""Panels by name: title with the category's number, and the vertical axis."""
-UNOBSERVED = {"ideation": "g3", "strategy": "g4"}
-"""Rungs without a benchmark in the likelihood, and the gap that leads up to each."""
-
-
-def indicators(
-    table: pd.DataFrame, gaps: Mapping[str, tuple[float, float, float]], worldview: str, as_of: str
-) -> Spec:
-    """The evidence: three categories, and a ladder whose two upper rungs have no data.
-
-    Parameters
-    ----------
-    table
-        From `views.indicator_table`.
-    gaps
-        From `views.gaps`, of `worldview`.
-    as_of
-        Date of the data, YYYY-MM-DD.
-    """
-    panels = []
-    size = {"width": 190, "height": 140}
-    for name, (title, y) in PANELS.items():
-        rows = table[table["panel"] == name].drop(columns="panel")
-        head = alt.TitleParams(title, fontSize=12, anchor="start", frame="group")
-        if name in UNOBSERVED or rows.empty:
-            words = ["No benchmark enters: what", "the model says here is prior."]
-            if gap := gaps.get(UNOBSERVED.get(name, "")):
-                words += [f"Gap below it, {worldview}:", "{1:.1f} nats (90 %: {0:.1f} to {2:.1f})".format(*gap)]
-            empty = alt.Chart(pd.DataFrame({"time": [0.0]})).mark_text(
-                text=words, color=MUTED, fontSize=11, lineHeight=16, align="center", dy=-16
-            )
-            frame = alt.ViewConfig(stroke=MUTED, strokeDash=[3, 4])
-            panels.append(empty.properties(title=head, view=frame, **size))
-            continue
-        points = alt.Chart(rows).mark_point(filled=True, size=24, opacity=0.6, color=INK)
-        encoded = points.encode(
-            x=alt.X(
-                "time:Q",
-                title=None,
-                scale=alt.Scale(domain=[2023, float(int(table["time"].max()) + 1)]),
-                axis=alt.Axis(format="d", tickCount=3),
-            ),
-            y=alt.Y("value:Q", **y),
-            tooltip=[
-                alt.Tooltip("label:N", title="row"),
-                alt.Tooltip("series:N", title="indicator"),
-                alt.Tooltip("value:Q", format=".3~g"),
-            ],
-        )
-        panels.append(encoded.properties(title=head, **size))
-    # Without a shared y each panel keeps its unit.
-    chart = alt.concat(*panels, columns=4).resolve_scale(y="independent", x="independent")
-    return _finish(
-        chart,
-        f"{len(table)} published values speak on tasks, benchmarks and companies; none on ideation or strategy",
-        f"the project's archive as known on {as_of}; each row's own source stands in the table of data.",
-        ["Rows of the likelihood: 1 broad capability, 2 the ladder of R&D benchmarks, 3 signs inside companies."],
-    )
 
 
 # Files --------------------------------------------------------------------------------------------------

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,7 +14,7 @@ import pandas as pd
 import vl_convert
 from markupsafe import Markup
 
-from forecast import figures, reports, views
+from forecast import figures, indicator_figures, page_records, path_figures, reports, views
 from forecast.dynamics import DYNAMICS
 from forecast.schema import T_END, InputError
 
@@ -40,8 +41,12 @@ class Parts(NamedTuple):
     indicator_titles: Mapping[str, str]
     milestones: Mapping[str, str]
     """Title by milestone."""
-    explained: Sequence[Mapping[str, Any]] | None = None
+    explained: Sequence[Mapping[str, Any]] = ()
     """What `forecast explain --format json` prints."""
+    scenarios: Sequence[Mapping[str, Any]] = ()
+    """What `forecast whatif --format json` prints."""
+    backtest: Mapping[str, Any] | None = None
+    """What `forecast backtest --format json` prints."""
 
 
 def render(parts: Parts) -> str:
@@ -54,14 +59,17 @@ def render(parts: Parts) -> str:
     charts: dict[str, figures.Spec] = {}
     texts: dict[str, dict[str, dict[str, str]]] = {}
     table = views.milestone_table(parts.last)
+    figure = partial(_figure, charts)
     sections = [
         _headline(parts, charts),
         _own(charts),
         _weights(parts, charts),
         _paths(parts, charts, texts, as_of),
         _milestones(parts, table, charts, as_of),
-        _absorption(parts, charts),
+        page_records.absorption(parts.explained, figure) if parts.explained else None,
         _evidence(parts, charts, as_of),
+        page_records.scenarios(parts.scenarios, figure) if parts.scenarios else None,
+        page_records.backtest(parts.backtest) if parts.backtest else None,
         _data(parts),
         _provenance(parts),
     ]
@@ -76,6 +84,7 @@ def render(parts: Parts) -> str:
         thresholds=THRESHOLDS,
         dynamics=[{"name": n, "summary": d.summary} for n, d in DYNAMICS.items()],
         milestones=[{"id": m, "title": parts.milestones[m]} for m in _ordered(table)],
+        telling=_telling(table),
         worldviews=[_card(one, parts.milestones) for one in parts.last],
         sections=[s for s in sections if s],
         payload=_payload(parts, table, charts, texts),
@@ -114,7 +123,7 @@ def _figure(
     """Register a chart under a name, and say what stands around it."""
     *notes, source = spec["title"]["subtitle"]
     bare = {k: v for k, v in spec.items() if k not in ("title", "description")}
-    bare["config"] = spec["config"] | {"background": None, "legend": {"disable": True}}
+    bare["config"] = spec["config"] | {"background": None}
     if margin:
         bare["usermeta"] = {"margin": margin}
     charts[name] = bare
@@ -134,8 +143,10 @@ def _summary(parts: Parts) -> str:
         prior, posterior, pair = max(
             (_apart(a, b) for i, a in enumerate(sound) for b in sound[i + 1 :]), key=lambda x: x[0]
         )
-        verb = "closer together" if posterior < prior - 0.02 else (
-            "further apart" if posterior > prior + 0.02 else "no closer"
+        verb = (
+            "closer together"
+            if posterior < prior - 0.02
+            else ("further apart" if posterior > prior + 0.02 else "no closer")
         )
         text += (
             f" The evidence brings {pair} {verb}: their odds differ by {prior:.2f} before it and by "
@@ -191,8 +202,9 @@ def _card(one: views.Stored, titles: Mapping[str, str]) -> dict[str, Any]:
 def _headline(parts: Parts, charts: dict[str, figures.Spec]) -> dict[str, Any]:
     records = [one.record for one in parts.last]
     text = (
-        "A worldview is prior odds over four dynamics plus the assumptions its holders would make. No single number "
-        "is the answer: compare the worldviews. ± is one standard error of the computation, not of the models."
+        "A worldview is prior odds over four dynamics plus the assumptions its holders would make. No "
+        "single number is the answer: compare the worldviews. ± is one standard error of the computation, "
+        "not of the models."
     )
     found = _section("headline", "What is believed", text)
     if any(d["posterior"] is not None for one in records for d in one["dynamics"].values()):
@@ -210,7 +222,7 @@ def _headline(parts: Parts, charts: dict[str, figures.Spec]) -> dict[str, Any]:
             if d["posterior"] is not None
         ]
         spec = figures.weights_now(records)
-        found["figures"] = [_figure(charts, "weights-now", spec, {"columns": columns, "rows": rows}, 112)]
+        found["figures"] = [_figure(charts, "fig-weights-now", spec, {"columns": columns, "rows": rows}, 112)]
     return found
 
 
@@ -218,8 +230,8 @@ def _own(charts: dict[str, figures.Spec]) -> dict[str, Any]:
     spec = figures.own_milestones(list(DYNAMICS))
     _figure(charts, "own-chart", spec)
     text = (
-        "Set your own odds: posterior, milestones and verdicts are recomputed here from the stored evidence. The "
-        "link below carries your setting."
+        "Set your own odds: posterior, milestones and verdicts are recomputed here from the stored "
+        "evidence. The link below carries your setting."
     )
     return _section("own", "Your own prior", text)
 
@@ -239,8 +251,10 @@ def _weights(parts: Parts, charts: dict[str, figures.Spec]) -> dict[str, Any] | 
         for name, d in dates
     ]
     table = {"columns": ["worldview and day", *DYNAMICS], "rows": rows}
-    figure = _figure(charts, "weights-time", figures.weights_over_time(parts.dated), table)
-    return _section("time", "Weights over time", "Each date uses only what was published by then.", figures=[figure])
+    figure = _figure(charts, "fig-weights-time", figures.weights_over_time(parts.dated), table)
+    return _section(
+        "time", "Weights over time", "Each date uses only what was published by then.", figures=[figure]
+    )
 
 
 def _paths(
@@ -253,21 +267,22 @@ def _paths(
     rounded = table.select_dtypes("number").columns.difference(["time"])
     table[rounded] = table[rounded].map(lambda x: float(f"{x:.4g}"))
     found = []
-    for quantity in figures.PATHS:
-        name = f"path-{quantity}"
-        spec = figures.paths(table, quantity, sound[0].worldview.name, as_of)
+    for quantity in path_figures.PATHS:
+        name = f"fig-path-{quantity}"
+        spec = path_figures.paths(table, quantity, sound[0].worldview.name, as_of)
         found.append(_figure(charts, name, spec, _path_numbers(table, quantity)))
         texts[name] = {w: _path_words(table, quantity, w) for w in (one.worldview.name for one in sound)}
     text = (
-        "Three multipliers are never the same thing: output per researcher (m), pace of software progress (P) and overall "
-        "pace (W), which is far below m. The charts show the worldview chosen at the top of the page."
+        "Three multipliers are never the same thing: output per researcher (m), pace of software progress "
+        "(P) and overall pace (W), which is far below m. The charts show the worldview chosen at the top "
+        "of the page."
     )
     return _section("paths", "Paths", text, figures=found)
 
 
 def _path_words(table: pd.DataFrame, quantity: str, worldview: str) -> dict[str, str]:
-    title = figures.path_finding(table, quantity, worldview)
-    notes = " ".join(figures.path_notes(quantity, worldview))
+    title = path_figures.path_finding(table, quantity, worldview)
+    notes = " ".join(path_figures.path_notes(quantity, worldview))
     return {"title": title, "notes": notes, "alt": f"{title}. {notes}"}
 
 
@@ -294,6 +309,16 @@ def _ordered(table: pd.DataFrame) -> list[str]:
     return [*key, *(m for m in known if m not in key)]
 
 
+def _telling(table: pd.DataFrame) -> str | None:
+    """The key milestone on whose "never" the dynamics of the first worldview differ most."""
+    never = table[(table["date"] == figures.NEVER) & table["dynamic"].ne("")]
+    never = never[never["milestone"].isin(reports.KEY_MILESTONES)]
+    if never.empty:
+        return None
+    by = never[never["worldview"] == never["worldview"].iloc[0]].groupby("milestone")["probability"]
+    return str((by.max() - by.min()).idxmax())
+
+
 def _milestones(
     parts: Parts, table: pd.DataFrame, charts: dict[str, figures.Spec], as_of: str
 ) -> dict[str, Any] | None:
@@ -307,31 +332,26 @@ def _milestones(
     for m in _ordered(mixed):
         for worldview, group in mixed[mixed["milestone"] == m].groupby("worldview", sort=False):
             at = group.set_index("date")
-            cells = [f"{_percent(at.loc[d, 'probability'], 1)} ± {100 * at.loc[d, 'error']:.1f}" for d in dates]
+            cells = [
+                f"{_percent(at.loc[d, 'probability'], 1)} ± {100 * at.loc[d, 'error']:.1f}" for d in dates
+            ]
             rows.append([parts.milestones[m], worldview, *cells])
     columns = ["milestone", "worldview", *(f"by {y}" for y in KEY_YEARS), f"never by {T_END:.0f}"]
-    figure = _figure(charts, "milestones", spec, {"columns": columns, "rows": rows})
-    text = "Each milestone has a rule by which a person would resolve it. “Never” means not by the end of the paths."
+    figure = _figure(charts, "fig-milestones", spec, {"columns": columns, "rows": rows})
+    text = "Each has a rule by which a person would resolve it. “Never” means not by the end of the paths."
     return _section("milestones", "Milestones", text, figures=[figure])
-
-
-def _absorption(parts: Parts, charts: dict[str, figures.Spec]) -> dict[str, Any] | None:
-    if not parts.explained:
-        return None
-    figure = _figure(charts, "absorption", figures.absorption(parts.explained))
-    text = "Evidence that moves a worldview's assumptions instead of the weights of the dynamics is absorbed."
-    return _section("absorption", "Who absorbed what", text, figures=[figure])
 
 
 def _evidence(parts: Parts, charts: dict[str, figures.Spec], as_of: str) -> dict[str, Any]:
     first = parts.last[0]
     table = views.indicator_table(parts.rows, parts.indicator_titles)
-    spec = figures.indicators(table, views.gaps(first), first.worldview.name, as_of)
+    spec = indicator_figures.indicators(table, views.gaps(first), first.worldview.name, as_of)
     text = (
-        "Three categories: broad capability; a ladder of AI R&D benchmarks whose two upper rungs have none; and signs "
-        "inside companies, which are voluntary, scattered and chosen by those who publish them."
+        "Three categories: broad capability; a ladder of AI R&D benchmarks whose two upper rungs have "
+        "none; and signs inside companies, which are voluntary, scattered and chosen by those who publish "
+        "them."
     )
-    return _section("evidence", "The evidence", text, figures=[_figure(charts, "indicators", spec)])
+    return _section("evidence", "The evidence", text, figures=[_figure(charts, "fig-indicators", spec)])
 
 
 def _data(parts: Parts) -> dict[str, Any]:
@@ -350,7 +370,9 @@ def _data(parts: Parts) -> dict[str, Any]:
         }
         for r in parts.rows.itertuples()
     ]
-    text = "Every row of the likelihood, with its source. Rows that do not count, and why, are in forecast data snapshot."
+    text = (
+        "Every row of the likelihood, with its source. The command forecast data snapshot lists the others."
+    )
     return _section("data", "Data and sources", text, rows=rows, count=len(rows))
 
 
@@ -383,7 +405,18 @@ def _provenance(parts: Parts) -> dict[str, Any]:
         },
         {
             "title": "Where the runs come from",
-            "columns": ["worldview", "as of", "made", "rows", "seed", "attempts", "seconds", "code", "key", "hash"],
+            "columns": [
+                "worldview",
+                "as of",
+                "made",
+                "rows",
+                "seed",
+                "attempts",
+                "seconds",
+                "code",
+                "key",
+                "hash",
+            ],
             "rows": origin,
         },
     ]
@@ -442,9 +475,10 @@ def _evidence_of(one: views.Stored, table: pd.DataFrame) -> dict[str, Any]:
 
 
 def _themed(part: Any) -> Any:
-    """The same chart in the colours of the page."""
+    """The same chart in the colours of the page, which has one legend of the dynamics for all charts."""
     if isinstance(part, dict):
-        return {k: _themed(v) for k, v in part.items()}
+        bare = {"legend": None} if part.get("field") in ("dynamic", "kind") and "scale" in part else {}
+        return {k: _themed(v) for k, v in part.items()} | bare
     if isinstance(part, list):
         return [_themed(v) for v in part]
     return _THEME.get(part, part) if isinstance(part, str) else part

@@ -35,6 +35,12 @@ class Quantity(StrEnum):
 WorldviewOption = Annotated[
     list[str] | None, typer.Option("--worldview", help="Worldview to draw; repeat for several. Default all.")
 ]
+ScenariosOption = Annotated[
+    Path | None, typer.Option("--scenarios", help="What `forecast whatif --format json` printed.")
+]
+BacktestOption = Annotated[
+    Path | None, typer.Option("--backtest", help="What `forecast backtest --format json` printed.")
+]
 ExplainedOption = Annotated[
     Path | None, typer.Option("--explained", help="What `forecast explain --format json` printed.")
 ]
@@ -67,6 +73,8 @@ def report(
     to: Annotated[Path, typer.Option("--output", "-o", help="File to write.")] = Path("report.html"),
     worldview: WorldviewOption = None,
     explained: ExplainedOption = None,
+    scenarios: ScenariosOption = None,
+    backtest: BacktestOption = None,
     store: StoreOption = Path("runs"),
     data: DataOption = None,
     priors: PriorsOption = None,
@@ -87,9 +95,9 @@ def report(
         rows,
         dict(archive.indicators["title"]),
         {n: m.title for n, m in titles.items()},
-        None
-        if explained is None
-        else read_json(explained, "--explained", "forecast explain --format json"),
+        _said(explained, *_EXPLAINED) if explained else (),
+        _said(scenarios, *_SCENARIOS) if scenarios else (),
+        _said(backtest, *_BACKTEST)[0] if backtest else None,
     )
     page.write(page.render(parts), to)
     print(to)
@@ -105,11 +113,13 @@ def _chart(
     priors: Path | None,
 ) -> Any:
     """The figure of `plot`."""
-    from forecast import figures, views
+    from forecast import figures, indicator_figures, path_figures, views
     from forecast.worldviews import load_worldviews
 
     if what is Figure.absorption:
-        return figures.absorption(read_json(explained, "--explained", "forecast explain --format json"))
+        from forecast import absorption_figures
+
+        return absorption_figures.account(_said(explained, *_EXPLAINED))
     last, dated = views.load(store, load_worldviews(priors or home("priors")), chosen)
     if what is Figure.weights:
         if any(len(one["dates"]) > 1 for one in dated):
@@ -123,18 +133,32 @@ def _chart(
         return figures.milestones(views.milestone_table(last), titles, reports.KEY_MILESTONES, as_of)
     archive, rows = views.evidence_rows(folder, as_of)
     if what is Figure.paths:
-        return figures.paths(views.path_table(last[:1], rows), quantity, last[0].worldview.name, as_of)
+        return path_figures.paths(views.path_table(last[:1], rows), quantity, last[0].worldview.name, as_of)
     table = views.indicator_table(rows, dict(archive.indicators["title"]))
-    return figures.indicators(table, views.gaps(last[0]), last[0].worldview.name, as_of)
+    return indicator_figures.indicators(table, views.gaps(last[0]), last[0].worldview.name, as_of)
 
 
-def read_json(path: Path | None, option: str, maker: str) -> Any:
-    """Read what another command printed as JSON."""
+_EXPLAINED = ("--explained", "forecast explain", ("worldview", "as_of", "account", "pairs"))
+_SCENARIOS = ("--scenarios", "forecast whatif", ("worldview", "title", "weights"))
+_BACKTEST = ("--backtest", "forecast backtest", ("scores", "skill"))
+
+
+def _said(path: Path | None, option: str, command: str, fields: tuple[str, ...]) -> list[dict[str, Any]]:
+    """What another command printed as JSON: one entry or a list of them, each with some fields."""
+    maker = f"{command} --format json"
     if path is None:
-        raise InputError(f"{option}: name the file that `{maker}` printed")
+        raise InputError(f"{option}: name the file that holds what `{maker}` printed")
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        said = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise InputError(f"{option}: {path} cannot be read ({error.strerror}); check the path") from None
     except ValueError as error:
         raise InputError(f"{option}: {path} is not JSON ({error}); make it with `{maker}`") from None
+    entries = said if isinstance(said, list) else [said]
+    for number, entry in enumerate(entries, 1):
+        for field in fields:
+            if not isinstance(entry, dict) or field not in entry:
+                raise InputError(
+                    f"{option}: {path}: entry {number} lacks '{field}'; make the file with `{maker}`"
+                )
+    return entries

@@ -11,8 +11,9 @@ import pandas as pd
 import xarray as xr
 
 from forecast import prediction, reports, runs, vintages
-from forecast.figures import NEVER, PATHS
+from forecast.figures import NEVER
 from forecast.indicators import INDICATORS
+from forecast.path_figures import PATHS
 from forecast.schema import T_END, InputError
 from forecast.selection import select
 from forecast.worldviews import Worldview, pick_worldviews
@@ -230,11 +231,11 @@ _PANELS = {
     "impressions": "impressions",
     "pace": "pace",
 }
-"""Panel of `figures.PANELS` by indicator family; families not named here have a row or two."""
+"""Panel of `indicator_figures.PANELS` by indicator family; families not named here have a row or two."""
 
 
 def indicator_table(rows: pd.DataFrame, titles: Mapping[str, str]) -> pd.DataFrame:
-    """Rows of the likelihood by panel of `figures.indicators`.
+    """Rows of the likelihood by panel of `indicator_figures.indicators`.
 
     Parameters
     ----------
