@@ -51,7 +51,7 @@ def made(worldview: str, shift: float, selection: Selection, failures: dict[str,
         "seed": 1,
         "attempts": 1,
         "code": "test",
-        "gate": dict.fromkeys(NAMES, []) | (failures or {}),
+        "gate": {name: [] for name in NAMES} | (failures or {}),
         "min_ess": dict.fromkeys(NAMES, 500.0),
     }
     return tree, manifest

@@ -11,11 +11,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from page_store import MILESTONES, NAMES, ROOT, fill, made
 from playwright.sync_api import sync_playwright
 
 from forecast import cli, page, page_records, reports, runs, views
 from forecast.worldviews import load_worldviews
+from page_store import MILESTONES, NAMES, ROOT, fill, made
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 FLAGS = [

@@ -151,17 +151,10 @@ def tables(records: Sequence[Mapping[str, Any]], titles: Mapping[str, str]) -> R
         if one["odds"] != one["worldview"]:
             head += f", prior odds of {one['odds']}"
         table = Table(title=head, title_justify="left")
-        for column in ("dynamic", "prior", "posterior", "log evidence", "least ESS", "gate"):
+        for column in WEIGHT_COLUMNS:
             table.add_column(column, justify="left" if column in ("dynamic", "gate") else "right")
-        for name, d in one["dynamics"].items():
-            table.add_row(
-                name,
-                f"{d['prior']:.2f}",
-                _with_error(d["posterior"], d["posterior_se"], 3),
-                _with_error(d["log_evidence"], d["log_evidence_se"], 2),
-                f"{d['min_ess']:.0f}",
-                d["gate"],
-            )
+        for cells in weight_cells(one):
+            table.add_row(*cells)
         parts.append(table)
         reasons = sorted({r for d in one["dynamics"].values() for r in d["reasons"]})
         parts += [Text(f"  failed: {r}", style="red") for r in reasons]
@@ -173,6 +166,25 @@ def tables(records: Sequence[Mapping[str, Any]], titles: Mapping[str, str]) -> R
             parts.append(Text(one["note"]))
         parts.append(Text(""))
     return Group(*parts)
+
+
+WEIGHT_COLUMNS = ("dynamic", "prior", "posterior", "log evidence", "least ESS", "gate")
+"""Columns of the table of weights."""
+
+
+def weight_cells(one: Mapping[str, Any]) -> list[tuple[str, ...]]:
+    """Rows of the table of weights of a record."""
+    return [
+        (
+            name,
+            f"{d['prior']:.2f}",
+            _with_error(d["posterior"], d["posterior_se"], 3),
+            _with_error(d["log_evidence"], d["log_evidence_se"], 2),
+            f"{d['min_ess']:.0f}",
+            d["gate"],
+        )
+        for name, d in one["dynamics"].items()
+    ]
 
 
 def _milestone_table(one: Mapping[str, Any], titles: Mapping[str, str]) -> Table:

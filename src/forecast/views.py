@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -10,7 +11,7 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from forecast import prediction, reports, runs, vintages
+from forecast import figures, prediction, reports, runs, vintages
 from forecast.figures import NEVER
 from forecast.indicators import INDICATORS
 from forecast.path_figures import PATHS
@@ -27,6 +28,24 @@ class Stored(NamedTuple):
     record: Mapping[str, Any]
     """From `reports.record`."""
     worldview: Worldview
+
+    def _repr_html_(self) -> str:
+        """Weights as a table and a small figure, for a notebook."""
+        head = "".join(f"<th>{c}</th>" for c in reports.WEIGHT_COLUMNS)
+        body = "".join(
+            "<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in row) + "</tr>"
+            for row in reports.weight_cells(self.record)
+        )
+        title = f"{self.worldview.name} as of {self.record['as_of']}: {self.record['rows']} rows"
+        text = f"<p><b>{html.escape(title)}</b></p><table><tr>{head}</tr>{body}</table>"
+        sound = any(d["posterior"] is not None for d in self.record["dynamics"].values())
+        return text + (figures.svg(figures.weights_now([self.record])) if sound else "")
+
+
+def open_run(folder: Path, worldview: Worldview) -> Stored:
+    """Read a stored run at the prior odds of a worldview."""
+    tree, manifest = runs.load(folder)
+    return Stored(tree, manifest, reports.record(tree, manifest, worldview.name, worldview.odds), worldview)
 
 
 def load(
@@ -68,8 +87,7 @@ def load(
         odds = known[name].odds
         dates = [reports.weight_record(*runs.load_evidence(folder), odds) for folder in folders]
         dated.append({"worldview": name, "dates": dates})
-        tree, manifest = runs.load(folders[-1])
-        last.append(Stored(tree, manifest, reports.record(tree, manifest, name, odds), known[name]))
+        last.append(open_run(folders[-1], known[name]))
     return last, dated
 
 
