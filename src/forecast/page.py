@@ -288,7 +288,7 @@ def _path_words(table: pd.DataFrame, quantity: str, worldview: str) -> dict[str,
 
 def _path_numbers(table: pd.DataFrame, quantity: str) -> dict[str, Any]:
     chosen = table[(table["quantity"] == quantity) & (table["what"] == "band")]
-    show = (lambda x: _percent(x)) if quantity == "H" else (lambda x: f"{x:.3g}")
+    show = (lambda x: _percent(x)) if quantity == "H" else (lambda x: f"{float(f'{x:.3g}'):,g}")
     rows = []
     for (worldview, dynamic), group in chosen.groupby(["worldview", "dynamic"], sort=False):
         at = group.set_index("time")

@@ -12,12 +12,12 @@ from forecast.figures import INK, Spec, colour_of, finish, names_in, nothing, pa
 PATHS: dict[str, dict[str, Any]] = {
     "e": {"title": "capability e (nats since 2023)", "scale": alt.Scale(domain=[-2, 40])},
     "m": {
-        "title": "output per researcher m (times without AI)",
+        "title": "output per researcher m (times)",
         "scale": alt.Scale(type="log", domain=[0.5, 10_000]),
         "axis": alt.Axis(values=[1, 10, 100, 1000, 10_000], format="~s"),
     },
     "W": {
-        "title": "overall pace W (times without AI)",
+        "title": "overall pace W (times)",
         "scale": alt.Scale(type="log", domain=[1, 100]),
         "axis": alt.Axis(values=[1, 2, 5, 10, 20, 50, 100]),
     },
@@ -118,7 +118,10 @@ def path_finding(table: pd.DataFrame, quantity: str, worldview: str) -> str:
     if now.empty:
         raise nothing("paths")
     low, high = now.loc[now["q50"].idxmin()], now.loc[now["q50"].idxmax()]
-    show = "{:.0%}".format if quantity == "H" else "{:.3g}".format
+
+    def show(x: float) -> str:
+        return f"{100 * x:.0f} %" if quantity == "H" else f"{float(f'{x:.3g}'):,g}" if x < 1e9 else f"{x:.0e}"
+
     return (
         f"By 2030, {what[quantity]}: {show(low['q50'])} ({low['dynamic']}) to {show(high['q50'])} "
         f"({high['dynamic']}) in the median"
