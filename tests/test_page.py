@@ -154,7 +154,7 @@ def test_every_chart_has_a_finding_a_source_and_a_text_alternative(visit, file):
     for figure in tab.locator("figure").all():
         assert len(figure.locator("h3").inner_text()) > 20
         assert "Source" in figure.locator("figcaption").inner_text()
-        assert len(figure.locator("[role=img]").get_attribute("aria-label")) > 20
+        assert len(figure.locator(".chart").get_attribute("aria-label")) > 20
 
 
 def test_the_first_paint_takes_less_than_a_second(visit, file):

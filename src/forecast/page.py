@@ -123,7 +123,7 @@ def _figure(
     """Register a chart under a name, and say what stands around it."""
     *notes, source = spec["title"]["subtitle"]
     bare = {k: v for k, v in spec.items() if k not in ("title", "description")}
-    bare["config"] = spec["config"] | {"background": None}
+    bare["config"] = spec["config"] | {"background": None, "aria": False}
     if margin:
         bare["usermeta"] = {"margin": margin}
     charts[name] = bare
