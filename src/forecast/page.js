@@ -31,7 +31,10 @@ async function draw(id) {
     if (p.name === "focus") p.value = state.pinned;
   }
   views.get(id)?.view.finalize();
-  const { view } = await vegaEmbed(place, spec, { renderer: "svg", actions: false, tooltip: { disableDefaultStyle: true } });
+  // Vega writes its own label on the element it draws in.
+  const inner = document.createElement("div");
+  place.replaceChildren(inner);
+  const { view } = await vegaEmbed(inner, spec, { renderer: "svg", actions: false, tooltip: { disableDefaultStyle: true } });
   views.set(id, { view, width });
   view.addEventListener("pointerover", (_, item) => setFocus(item?.datum?.dynamic ?? state.pinned));
   view.addEventListener("pointerout", () => setFocus(state.pinned));
