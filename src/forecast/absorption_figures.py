@@ -173,11 +173,11 @@ def scenarios(asked: Sequence[Mapping[str, Any]]) -> Spec:
             *(alt.Tooltip(f"{n}:Q", format=".3f") for n in ("before", "after", "error")),
         ],
     )
-    axis = {"scale": alt.Scale(domain=[0, 1]), "title": "weight (probability)"}
+    axis: dict[str, Any] = {"scale": alt.Scale(domain=[0, 1]), "title": "weight (probability)"}
     way = base.mark_rule().encode(x=alt.X("before:Q", **axis), x2="after:Q")
     points = base.mark_point(filled=True, size=50).encode(x=alt.X("after:Q", **axis))
     moves = (table["after"] - table["before"]).abs()
-    most = table.loc[moves.idxmax()]
+    most = table.iloc[int(moves.argmax())]
     panel = (way + points).properties(width=220, height=52 * table["scenario"].nunique())
     return finish(
         panels(panel, "worldview", list(dict.fromkeys(table["worldview"])), 2),

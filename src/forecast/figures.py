@@ -161,7 +161,7 @@ def weights_now(records: Sequence[Mapping[str, Any]]) -> Spec:
     if table.empty:
         raise nothing("weights")
     names = names_in(table, "dynamic")
-    axis = {
+    axis: dict[str, Any] = {
         "scale": alt.Scale(domain=[0, 1]),
         "title": "weight (probability)",
         "axis": alt.Axis(values=[0, 0.25, 0.5, 0.75, 1]),

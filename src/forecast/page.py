@@ -90,7 +90,7 @@ def render(parts: Parts) -> str:
         payload=_payload(parts, table, charts, texts),
         css=Markup((HERE / "page.css").read_text(encoding="utf-8")),
         js=Markup((HERE / "page.js").read_text(encoding="utf-8")),
-        vega=Markup(vl_convert.javascript_bundle()),
+        vega=Markup(vl_convert.javascript_bundle(None)),
     )
 
 
@@ -167,7 +167,7 @@ def _apart(a: views.Stored, b: views.Stored) -> tuple[float, float, str]:
 def _card(one: views.Stored, titles: Mapping[str, str]) -> dict[str, Any]:
     dynamics = one.record["dynamics"]
     sound = len(views.sound(one)) == len(dynamics)
-    card = {
+    card: dict[str, Any] = {
         "name": one.worldview.name,
         "title": one.worldview.title,
         "sound": sound,
@@ -288,17 +288,15 @@ def _path_words(table: pd.DataFrame, quantity: str, worldview: str) -> dict[str,
 
 def _path_numbers(table: pd.DataFrame, quantity: str) -> dict[str, Any]:
     chosen = table[(table["quantity"] == quantity) & (table["what"] == "band")]
-    show = (lambda x: _percent(x)) if quantity == "H" else (lambda x: f"{float(f'{x:.3g}'):,g}")
+
+    def show(x: float) -> str:
+        return _percent(x) if quantity == "H" else f"{float(f'{x:.3g}'):,g}"
+
     rows = []
     for (worldview, dynamic), group in chosen.groupby(["worldview", "dynamic"], sort=False):
-        at = group.set_index("time")
-        rows.append(
-            [f"{worldview}, {dynamic}"]
-            + [
-                f"{show(at.loc[y, 'q50'])} ({show(at.loc[y, 'q05'])} to {show(at.loc[y, 'q95'])})"
-                for y in map(float, KEY_YEARS)
-            ]
-        )
+        low, middle, high = (dict(zip(group["time"], group[q], strict=True)) for q in ("q05", "q50", "q95"))
+        cells = [f"{show(middle[y])} ({show(low[y])} to {show(high[y])})" for y in map(float, KEY_YEARS)]
+        rows.append([f"{worldview}, {dynamic}", *cells])
     return {"columns": ["median (90 %)", *(f"1 January {y}" for y in KEY_YEARS)], "rows": rows}
 
 
@@ -331,10 +329,8 @@ def _milestones(
     rows = []
     for m in _ordered(mixed):
         for worldview, group in mixed[mixed["milestone"] == m].groupby("worldview", sort=False):
-            at = group.set_index("date")
-            cells = [
-                f"{_percent(at.loc[d, 'probability'], 1)} ± {100 * at.loc[d, 'error']:.1f}" for d in dates
-            ]
+            by, error = (dict(zip(group["date"], group[c], strict=True)) for c in ("probability", "error"))
+            cells = [f"{_percent(by[d], 1)} ± {100 * error[d]:.1f}" for d in dates]
             rows.append([parts.milestones[m], worldview, *cells])
     columns = ["milestone", "worldview", *(f"by {y}" for y in KEY_YEARS), f"never by {T_END:.0f}"]
     figure = _figure(charts, "fig-milestones", spec, {"columns": columns, "rows": rows})
@@ -355,6 +351,7 @@ def _evidence(parts: Parts, charts: dict[str, figures.Spec], as_of: str) -> dict
 
 
 def _data(parts: Parts) -> dict[str, Any]:
+    entries: list[Any] = list(parts.rows.itertuples())
     rows = [
         {
             "title": parts.indicator_titles.get(r.indicator_id, r.indicator_id),
@@ -368,7 +365,7 @@ def _data(parts: Parts) -> dict[str, Any]:
             # A link is made of an address of the web only, never of a script.
             "url": r.source_url if str(r.source_url).startswith(("https://", "http://")) else "",
         }
-        for r in parts.rows.itertuples()
+        for r in entries
     ]
     text = (
         "Every row of the likelihood, with its source. The command forecast data snapshot lists the others."

@@ -289,8 +289,9 @@ def gaps(one: Stored) -> dict[str, tuple[float, float, float]]:
         return {}
     found = {}
     for gap in ("g3", "g4"):
-        draws = [one.tree[f"{n}/posterior"].to_dataset().get(gap) for n in names]
-        if all(d is not None for d in draws):
+        posteriors = [one.tree[f"{n}/posterior"].to_dataset() for n in names]
+        if all(gap in p for p in posteriors):
+            draws = [p[gap] for p in posteriors]
             values = np.concatenate([np.ravel(d) for d in draws])
             each = np.concatenate([np.full(d.size, w / d.size) for d, w in zip(draws, weights, strict=True)])
             order = np.argsort(values)
