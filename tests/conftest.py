@@ -4,11 +4,16 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import hypothesis
 import pandas as pd
 import pytest
 
 from forecast.selection import Selection, select
 from forecast.vintages import Archive, as_of, load_archive
+
+# How long one example takes says nothing on a machine that does other work.
+hypothesis.settings.register_profile("patient", deadline=None)
+hypothesis.settings.load_profile("patient")
 
 DATA = Path(__file__).parent.parent / "data"
 LAST = "2026-06-30"

@@ -17,9 +17,13 @@ FLOORS = (
     ("batch",),
     ("history", "backtest", "scorecard", "moves"),
     ("accounts", "camps", "frozen", "scenarios", "narrative", "explanations", "absorption_reports"),
+    ("path_figures", "indicator_figures", "absorption_figures", "views"),
+    ("page_records",),
+    ("page",),
     ("jobs", "journal", "workers", "publication", "scheduling"),
     ("console",),
     ("input_commands", "run_commands", "record_commands", "job_commands", "absorption_commands"),
+    ("page_commands",),
     ("cli",),
 )
 """Rooms from the ground up; a room may import what stands before it, on its floor or below."""
@@ -44,6 +48,7 @@ TESTED_WITH = {
     "record_commands": "cli",
     "absorption_commands": "cli",
     "absorption_reports": "cli",
+    "page_commands": "cli",
 }
 """Rooms tested through another that uses them."""
 

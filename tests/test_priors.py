@@ -187,7 +187,7 @@ def test_make_prior_takes_whole_numbers_of_any_size():
 @given(st.one_of(st.integers(), st.floats(), st.booleans(), st.text(), st.none()))
 def test_finite_is_a_float_or_nothing(value):
     number = finite(value)
-    assert number is None or (isinstance(number, float) and np.isfinite(number) and number == value)
+    assert number is None or (isinstance(number, float) and np.isfinite(number) and number == float(value))
 
 
 # Widening -------------------------------------------------------------------------------------------

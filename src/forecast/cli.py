@@ -7,7 +7,14 @@ from __future__ import annotations
 
 import sys
 
-from forecast import absorption_commands, input_commands, job_commands, record_commands, run_commands
+from forecast import (
+    absorption_commands,
+    input_commands,
+    job_commands,
+    page_commands,
+    record_commands,
+    run_commands,
+)
 from forecast.console import app
 from forecast.schema import InputError
 
@@ -17,6 +24,7 @@ __all__ = [
     "input_commands",
     "job_commands",
     "main",
+    "page_commands",
     "record_commands",
     "run_commands",
 ]

@@ -43,6 +43,43 @@ def record(
         ``prior``, ``log_evidence``, ``log_evidence_se``, ``posterior``, ``posterior_se``, ``gate``,
         ``min_ess``, ``reasons``), ``bayes_factors`` and ``milestones``.
     """
+    weighed = weight_record(tree, manifest, odds)
+    names = list(weighed["dynamics"])
+    passed = [n for n, d in weighed["dynamics"].items() if d["gate"] == "pass"]
+    posterior = [d["posterior"] for d in weighed["dynamics"].values()]
+    return {
+        "as_of": manifest["as_of"],
+        "worldview": manifest["worldview"],
+        "odds": odds_name,
+        "rows": manifest["rows"],
+        "seconds": manifest["seconds"],
+        "note": manifest["note"],
+        "dynamics": weighed["dynamics"],
+        "bayes_factors": [
+            {"a": a, "b": b, "log_bayes_factor": value, "se": error}
+            for (a, b), (value, error) in evidence.bayes_factors(
+                tuple(names), runs.log_evidence(tree)
+            ).items()
+            if a in passed and b in passed
+        ],
+        "milestones": _milestones(
+            tree, names, passed, None if None in posterior else np.array(posterior, float)
+        ),
+    }
+
+
+def weight_record(
+    tree: xr.DataTree, manifest: Mapping[str, Any], odds: Mapping[str, float]
+) -> dict[str, Any]:
+    """Weights of a stored run at given prior odds: ``as_of`` and ``dynamics`` as in `record`.
+
+    Parameters
+    ----------
+    tree, manifest
+        From `runs.load`, or the group ``evidence`` alone and the manifest.
+    odds
+        Prior probability by dynamic; missing ones are 0.
+    """
     found = tree["evidence"].to_dataset()
     names = [str(n) for n in found["dynamic"].values]
     log_evidence = runs.log_evidence(tree)
@@ -64,22 +101,7 @@ def record(
         }
         for k, n in enumerate(names)
     }
-    passed = [n for n in names if not gate[n]]
-    return {
-        "as_of": manifest["as_of"],
-        "worldview": manifest["worldview"],
-        "odds": odds_name,
-        "rows": manifest["rows"],
-        "seconds": manifest["seconds"],
-        "note": manifest["note"],
-        "dynamics": dynamics,
-        "bayes_factors": [
-            {"a": a, "b": b, "log_bayes_factor": value, "se": error}
-            for (a, b), (value, error) in evidence.bayes_factors(tuple(names), log_evidence).items()
-            if a in passed and b in passed
-        ],
-        "milestones": _milestones(tree, names, passed, weights.posterior if whole else None),
-    }
+    return {"as_of": manifest["as_of"], "dynamics": dynamics}
 
 
 def _milestones(
@@ -129,17 +151,10 @@ def tables(records: Sequence[Mapping[str, Any]], titles: Mapping[str, str]) -> R
         if one["odds"] != one["worldview"]:
             head += f", prior odds of {one['odds']}"
         table = Table(title=head, title_justify="left")
-        for column in ("dynamic", "prior", "posterior", "log evidence", "least ESS", "gate"):
+        for column in WEIGHT_COLUMNS:
             table.add_column(column, justify="left" if column in ("dynamic", "gate") else "right")
-        for name, d in one["dynamics"].items():
-            table.add_row(
-                name,
-                f"{d['prior']:.2f}",
-                _with_error(d["posterior"], d["posterior_se"], 3),
-                _with_error(d["log_evidence"], d["log_evidence_se"], 2),
-                f"{d['min_ess']:.0f}",
-                d["gate"],
-            )
+        for cells in weight_cells(one):
+            table.add_row(*cells)
         parts.append(table)
         reasons = sorted({r for d in one["dynamics"].values() for r in d["reasons"]})
         parts += [Text(f"  failed: {r}", style="red") for r in reasons]
@@ -151,6 +166,25 @@ def tables(records: Sequence[Mapping[str, Any]], titles: Mapping[str, str]) -> R
             parts.append(Text(one["note"]))
         parts.append(Text(""))
     return Group(*parts)
+
+
+WEIGHT_COLUMNS = ("dynamic", "prior", "posterior", "log evidence", "least ESS", "gate")
+"""Columns of the table of weights."""
+
+
+def weight_cells(one: Mapping[str, Any]) -> list[tuple[str, ...]]:
+    """Rows of the table of weights of a record."""
+    return [
+        (
+            name,
+            f"{d['prior']:.2f}",
+            _with_error(d["posterior"], d["posterior_se"], 3),
+            _with_error(d["log_evidence"], d["log_evidence_se"], 2),
+            f"{d['min_ess']:.0f}",
+            d["gate"],
+        )
+        for name, d in one["dynamics"].items()
+    ]
 
 
 def _milestone_table(one: Mapping[str, Any], titles: Mapping[str, str]) -> Table:
