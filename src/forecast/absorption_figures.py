@@ -11,10 +11,10 @@ import pandas as pd
 from forecast.figures import COLOURS, INK, MUTED, Spec, finish, panels
 from forecast.schema import BELT
 
-PARTS = {
+PARTS: dict[str, str] = {
     "decided": "decided between dynamics",
     "learnt": "learnt on their cores",
-    **{group: f"absorbed by {group}" for group in BELT},
+    **{str(group): f"absorbed by {group}" for group in BELT},
 }
 """Parts of an account, in the order of the bars, and what they are called."""
 _PART_COLOURS = (INK, MUTED, COLOURS[4], COLOURS[5], COLOURS[2], COLOURS[1])
@@ -105,7 +105,7 @@ def frozen_and_free(explained: Sequence[Mapping[str, Any]]) -> Spec:
     table = pd.DataFrame(rows)
     pairs = list(dict.fromkeys(table["pair"]))
     title = "log Bayes factor (nats, first against second)"
-    tooltip = [
+    tooltip: list[Any] = [
         "pair:N",
         "verdict:N",
         alt.Tooltip("free:Q", format="+.2f"),

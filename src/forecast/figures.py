@@ -307,8 +307,8 @@ def milestones(table: pd.DataFrame, titles: Mapping[str, str], shown: Sequence[s
     )
     panel = _cdf(chosen, colour, dash, ["worldview:N"])
     by = chosen[chosen["date"] == 2030.0].groupby("milestone", sort=False)["probability"]
-    apart = (by.max() - by.min()).idxmax()
-    low, high = 100 * by.min()[apart], 100 * by.max()[apart]
+    apart = str((by.max() - by.min()).idxmax())
+    low, high = 100 * float(by.min()[apart]), 100 * float(by.max()[apart])
     words = f"{low:.0f} %" if len(views) == 1 else f"{low:.0f} % to {high:.0f} % by worldview"
     return finish(
         panels(panel, "title", [_wrapped(titles[m]) for m in shown], 3),

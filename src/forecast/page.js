@@ -31,8 +31,9 @@ async function draw(id) {
     if (p.name === "focus") p.value = state.pinned;
   }
   views.get(id)?.view.finalize();
-  // Vega writes its own label on the element it draws in.
+  // Vega labels what it draws; the place around it has the text alternative.
   const inner = document.createElement("div");
+  inner.setAttribute("aria-hidden", "true");
   place.replaceChildren(inner);
   const { view } = await vegaEmbed(inner, spec, { renderer: "svg", actions: false, tooltip: { disableDefaultStyle: true } });
   views.set(id, { view, width });

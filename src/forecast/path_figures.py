@@ -117,7 +117,7 @@ def path_finding(table: pd.DataFrame, quantity: str, worldview: str) -> str:
     now = mine[(mine["what"] == "band") & (mine["time"] == 2030.0)]
     if now.empty:
         raise nothing("paths")
-    low, high = now.loc[now["q50"].idxmin()], now.loc[now["q50"].idxmax()]
+    low, high = now.iloc[int(now["q50"].argmin())], now.iloc[int(now["q50"].argmax())]
 
     def show(x: float) -> str:
         return f"{100 * x:.0f} %" if quantity == "H" else f"{float(f'{x:.3g}'):,g}" if x < 1e9 else f"{x:.0e}"
