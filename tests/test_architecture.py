@@ -11,14 +11,15 @@ SOURCES = {p.stem: p for p in sorted((ROOT / "src" / "forecast").glob("*.py")) i
 FLOORS = (
     ("schema", "kernels", "compilation", "bridge", "inference", "evidence", "absorption"),
     ("priors", "vintages", "runs", "laws"),
-    ("dynamics", "indicators", "selection", "prediction"),
+    ("dynamics", "indicators", "selection", "prediction", "scoring", "baselines"),
     ("model", "readings", "reports", "figures", "worldviews"),
     ("export", "submission", "hub", "comparison"),
     ("batch",),
-    ("history",),
+    ("history", "backtest", "scorecard", "moves"),
+    ("jobs", "journal", "workers", "publication", "scheduling"),
     ("accounts", "camps", "frozen", "scenarios", "narrative", "explanations", "absorption_reports"),
     ("console",),
-    ("input_commands", "run_commands", "absorption_commands"),
+    ("input_commands", "run_commands", "record_commands", "job_commands", "absorption_commands"),
     ("cli",),
 )
 """Rooms from the ground up; a room may import what stands before it, on its floor or below."""
@@ -37,9 +38,11 @@ TESTED_WITH = {
     "kernels": "compilation",
     "console": "cli",
     "input_commands": "cli",
+    "job_commands": "scheduling",
     "run_commands": "cli",
     "absorption_commands": "cli",
     "absorption_reports": "cli",
+    "record_commands": "cli",
 }
 """Rooms tested through another that uses them."""
 

@@ -32,7 +32,7 @@ from forecast.dynamics import DYNAMICS
 from forecast.schema import InputError
 from forecast.selection import select
 from forecast.vintages import Archive
-from forecast.worldviews import pick_worldviews
+from forecast.worldviews import before_news, late_names, pick_worldviews
 
 ROOT = Path(__file__).parents[1]
 NAMES = list(DYNAMICS)
@@ -264,17 +264,17 @@ def test_later_values_change_no_bit_of_an_earlier_forecast(inputs, lax, tmp_path
 @pytest.fixture
 def said(followed, inputs) -> list[dict]:
     worldview = inputs.worldviews["neutral"]
-    late = {day: history.late_lines(worldview, day) for day in PAIR}
+    late = {day: late_names(worldview, day) for day in PAIR}
     one = reports.history_record([runs.load(f) for f in followed[1]], "neutral", worldview.odds, late)
     return reports.with_distances([one, one | {"worldview": "other"}])
 
 
 def test_a_record_has_every_field(said):
     one = said[0]
-    assert set(one) == {"worldview", "odds", "dates", "distance"}
+    assert set(one) == {"worldview", "odds", "late_priors", "dates", "distance"}
     for date in one["dates"]:
         assert set(date) == {
-            *("as_of", "rows", "gate", "method", "dynamics", "milestones", "late_lines"),
+            *("as_of", "rows", "gate", "method", "dynamics", "milestones", "late_lines", "late_defaults"),
         }
         assert set(date["milestones"]) == set(reports.KEY_MILESTONES)
         for d in date["dynamics"].values():
@@ -298,16 +298,42 @@ def test_tables_have_a_row_for_each_date_and_the_sum(said, capsys):
 
 def test_lines_that_know_the_future_are_named(inputs):
     plateau = inputs.worldviews["plateau"]
-    early, late = (history.late_lines(plateau, day) for day in ("2025-01-01", "2030-01-01"))
-    assert late == [] and set(early) <= set(plateau.lines) and early
-    for name in early:
+    early, late = (late_names(plateau, day) for day in ("2025-01-01", "2030-01-01"))
+    assert late == {"late_lines": [], "late_defaults": []}
+    assert set(early["late_lines"]) <= set(plateau.lines) and early["late_lines"]
+    for name in early["late_lines"]:
         assert plateau.lines[name].informed > dt.date(2025, 1, 1)
+    # Defaults that the worldview leaves as they are know the future too; standard scores know nothing.
+    assert not set(early["late_defaults"]) & set(plateau.lines)
+    assert {"g0", "c0"} <= set(early["late_defaults"])
+    assert not [n for n in early["late_defaults"] if n.endswith(".place")]
+    assert "g0" not in late_names(plateau, "2025-12-31")["late_defaults"]
+
+
+def test_dates_with_other_priors_are_not_stepped_to(inputs, pair, lax, followed, tmp_path, monkeypatch):
+    neutral = pick_worldviews(inputs.worldviews, ["neutral"])
+    # As if everything had become known between the two dates.
+    monkeypatch.setattr(history, "before_news", lambda w, day: before_news(w, day) if day == PAIR[0] else w)
+    found = history.update(pair, neutral, tmp_path, settings=TINY, wide=True)["neutral"]
+    wide, known = (runs.load(f)[1] for f in found)
+    kept = runs.load(followed[1][0])[1]
+    assert wide["priors"]["g0"] == "lognormal(median 1.5, sd 0.8)" and wide["key"] != kept["key"]
+    assert wide["priors"]["decaying.room"] == kept["priors"]["decaying.room"]
+    assert known["priors"] == kept["priors"]
+    assert known["method"] == "direct" and known["increment"] is None
+
+
+def test_what_is_late_on_one_day_is_known_on_another(inputs):
+    neutral = inputs.worldviews["neutral"]
+    early, late = (before_news(neutral, day).priors for day in ("2025-07-09", "2025-07-10"))
+    assert early["hype_speed"].b == 0.4 and "hype_speed" not in late
 
 
 def test_what_failed_has_no_numbers(followed, inputs):
     tree, manifest = runs.load(followed[1][1])
+    late = {PAIR[1]: late_names(inputs.worldviews["neutral"], PAIR[1])}
     bad = manifest | {"gate": {n: ["effective sample size 3"] for n in NAMES}, "increment": None}
-    one = reports.history_record([(tree, bad)], "neutral", inputs.worldviews["neutral"].odds, {PAIR[1]: []})
+    one = reports.history_record([(tree, bad)], "neutral", inputs.worldviews["neutral"].odds, late)
     (date,) = one["dates"]
     assert date["gate"] == "fail" and date["milestones"] == {}
     for d in date["dynamics"].values():

@@ -354,6 +354,17 @@ def test_draws_of_counted():
     assert found[~common].sum() < 10
 
 
+def test_draws_of_many_parameters_have_a_row_for_each():
+    """Fields (draw, row) give draws (draw, row), each from its own parameters, improbable pieces included."""
+    mu = np.array([0.0, 50.0]) + np.zeros((4000, 1))
+    fields = [np.broadcast_to(x, mu.shape) for x in ([0.1, 0.2], [0.3, 0.1], [20.0, 0.1])]
+    found = SplitShortfall(mu, *fields).draw(np.random.default_rng(2), seen(np.zeros(2)))
+    assert found.shape == mu.shape
+    for k in range(2):
+        alone = drawn(SplitShortfall(mu[0, k], *(f[0, k] for f in fields)))
+        assert stats.ks_2samp(found[:, k], alone).pvalue > 0.001
+
+
 def test_draws_scatter_each_row_around_its_own_prediction():
     mu, rng = np.array([0.0, 100.0, -50.0]), np.random.default_rng(1)
     for law in (

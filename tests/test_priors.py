@@ -21,7 +21,9 @@ from forecast.priors import (
     finite,
     from_score,
     make_prior,
+    read_prior,
     to_score,
+    widened,
 )
 from forecast.schema import InputError
 
@@ -199,3 +201,56 @@ def test_scores_turn_quantiles_round_and_narrow_priors_freeze(prior):
     held = prior.narrowed(middle)
     assert held.family == prior.family and held.hyper.shape == prior.hyper.shape
     np.testing.assert_allclose(from_score(held.family, z, held.hyper), middle, rtol=0.15, atol=1e-3)
+
+
+# Widening -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("prior", [p for p in EXAMPLES if p.a != 0.5], ids=str)
+def test_a_widened_prior_keeps_family_and_place_and_is_about_twice_as_wide(prior):
+    wide = widened(prior)
+    assert wide.family == prior.family
+    link = {"lognormal": np.log, "loguniform": np.log, "logitnormal": special.logit}.get(
+        prior.family, lambda x: x
+    )
+    z = np.linspace(-3, 3, 4001)
+    weight = np.exp(-0.5 * z**2) / np.exp(-0.5 * z**2).sum()
+
+    def spread(one: Prior) -> float:
+        x = link(reference(one, z))
+        return float(np.sqrt(weight @ (x - weight @ x) ** 2))
+
+    # A cut at 0, or at the least count of a beta, leaves less.
+    least = 1.25 if prior.family in ("uniform", "beta", "positive_normal") else 1.99
+    most = 2.5 if prior.family == "positive_normal" else 2.01
+    assert least < spread(wide) / spread(prior) < most
+    if prior.family not in ("halfnormal", "positive_normal", "beta", "uniform"):
+        assert wide.quantile(0.5) == pytest.approx(prior.quantile(0.5))
+    if prior.family == "beta":
+        assert wide.a / wide.b == pytest.approx(prior.a / prior.b) and min(wide.a, wide.b) >= 0.5
+
+
+def test_widened_priors_keep_their_sign():
+    assert widened(Uniform(0.0, 1.0)) == Uniform(0.0, 1.5)
+    assert widened(Uniform(-1.0, 1.0)) == Uniform(-2.0, 2.0)
+    assert widened(LogUniform(0.15, 0.6)).a == pytest.approx(0.075)
+    assert widened(Beta(0.3, 0.9)) == Beta(0.3, 0.9)
+
+
+@pytest.mark.parametrize("prior", EXAMPLES, ids=str)
+def test_a_prior_is_read_back_from_its_text(prior):
+    assert read_prior(str(prior)) == prior
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("normal", "no prior"),
+        ("normal(mean)", "a name and a number"),
+        ("normal(mean x, sd 1)", "finite number"),
+        ("cauchy(mean 0, sd 1)", "unknown dist"),
+    ],
+)
+def test_text_that_is_no_prior_is_refused(text, message):
+    with pytest.raises(InputError, match=message):
+        read_prior(text)

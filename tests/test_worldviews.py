@@ -13,10 +13,12 @@ from forecast import indicators as ind
 from forecast.priors import Beta, HalfNormal, LogNormal, LogUniform, Normal, PositiveNormal, Uniform
 from forecast.schema import InputError
 from forecast.worldviews import (
+    before_news,
     check,
     differences,
     full_priors,
     known_parameters,
+    late_lines,
     load_worldview,
     load_worldviews,
     prior_predictive,
@@ -143,6 +145,39 @@ def test_differences_lists_what_a_worldview_changes(shipped):
 
 
 # What a worldview may change -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["neutral", "rapid", "plateau"])
+def test_late_lines_are_widened_but_the_core_and_what_was_known(shipped, name):
+    worldview, day = shipped[name], "2025-06-30"
+    late, now, then = (
+        late_lines(worldview, day),
+        full_priors(worldview),
+        full_priors(before_news(worldview, day)),
+    )
+    assert late and all(p.informed > datetime.date(2025, 6, 30) for p in late.values())
+    for parameter, p in now.items():
+        changed = then[parameter].prior != p.prior
+        assert changed == (parameter in late and p.role != "core")
+        # The family is the compiled model's; where it came from and when is said as before.
+        assert then[parameter].prior.family == p.prior.family
+        assert (then[parameter].source, then[parameter].informed) == (p.source, p.informed)
+
+
+@pytest.mark.parametrize("name", ["neutral", "rapid", "plateau"])
+def test_widened_worldviews_predict_finite_paths(shipped, name):
+    wide = before_news(shipped[name], "2024-12-31")
+    assert full_priors(wide)["pL"].prior.b < 1
+    table = prior_predictive(wide, 1, 400)
+    assert np.isfinite(table[["q05", "q50", "q95"]]).all(axis=None)
+    plain = prior_predictive(shipped[name], 1, 400)
+    ratio = np.log(table["q95"] / table["q05"]).sum() / np.log(plain["q95"] / plain["q05"]).sum()
+    assert ratio > 1.2
+
+
+def test_after_the_newest_line_nothing_is_late(shipped):
+    for worldview in shipped.values():
+        assert late_lines(worldview, "2030-01-01") == {} and before_news(worldview, "2030-01-01") == worldview
 
 
 def test_known_parameters_are_those_of_the_registries():

@@ -116,13 +116,19 @@ def update(
 
 
 def compile_once(
-    compiled: dict[tuple[str, ...], Compiled], rows: pd.DataFrame, declared: dict[str, Parameter]
+    compiled: dict[tuple[str, ...], Compiled],
+    rows: pd.DataFrame,
+    declared: dict[str, Parameter],
+    predictive: bool = False,
 ) -> Compiled:
-    """The joint model of `rows`, compiled unless `compiled` has one of the same families of priors."""
+    """The joint model of `rows`, compiled unless `compiled` has one of the same families of priors.
+
+    A `predictive` one also records the law of each row; one dictionary holds models of one kind.
+    """
     shape = tuple(f"{n} {p.prior.family}" for n, p in declared.items())
     if shape not in compiled:
         equal = [1 / len(DYNAMICS)] * len(DYNAMICS)
-        compiled[shape] = compile_model(model.build(list(DYNAMICS), rows, declared, equal))
+        compiled[shape] = compile_model(model.build(list(DYNAMICS), rows, declared, equal, predictive))
     return compiled[shape]
 
 
@@ -239,7 +245,7 @@ def package(
     for name in DYNAMICS:
         theta = named(judged.draws[name]["theta"], name)
         spread = thin(theta.sizes["draw"])
-        predicted = prediction.predict(name, _with_priors(theta, inputs, declared, seed), inputs.milestones)
+        predicted = predict(name, judged.draws[name], inputs, declared, seed)
         tree[f"{name}/posterior"] = xr.DataTree(theta.isel(draw=spread).astype("float32"))
         likelihood = judged.draws[name]["row_log_likelihood"].isel(draw=spread)
         if counted is not None:
@@ -270,6 +276,14 @@ def package(
         "observations": observations(inputs.selection.rows),
     }
     return tree, manifest
+
+
+def predict(
+    name: str, draws: xr.Dataset, inputs: Inputs, declared: dict[str, Parameter], seed: int
+) -> xr.Dataset:
+    """Paths and milestones of one dynamic at its draws, those of `inference.describe`."""
+    theta = _with_priors(_named(draws["theta"], name), inputs, declared, seed)
+    return prediction.predict(name, theta, inputs.milestones)
 
 
 def observations(rows: pd.DataFrame) -> list[list[Any]]:

@@ -7,11 +7,19 @@ from __future__ import annotations
 
 import sys
 
-from forecast import absorption_commands, input_commands, run_commands
+from forecast import absorption_commands, input_commands, job_commands, record_commands, run_commands
 from forecast.console import app
 from forecast.schema import InputError
 
-__all__ = ["absorption_commands", "app", "input_commands", "main", "run_commands"]
+__all__ = [
+    "absorption_commands",
+    "app",
+    "input_commands",
+    "job_commands",
+    "main",
+    "record_commands",
+    "run_commands",
+]
 
 
 def main() -> None:

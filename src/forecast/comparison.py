@@ -75,7 +75,7 @@ def _change(a: _Number | None, b: _Number | None) -> dict[str, Any]:
 
 
 def _milestones(a: Mapping[str, Any], b: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    sides = [{m["id"]: _dated(m, one["dynamics"]) for m in one["milestones"]} for one in (a, b)]
+    sides = [{m["id"]: dated(m, one["dynamics"]) for m in one["milestones"]} for one in (a, b)]
     return {
         name: {
             date: _change(*(side.get(name, {}).get(date) for side in sides))
@@ -85,9 +85,7 @@ def _milestones(a: Mapping[str, Any], b: Mapping[str, Any]) -> dict[str, dict[st
     }
 
 
-def _dated(
-    milestone: Mapping[str, Any], dynamics: Mapping[str, Any]
-) -> dict[str, tuple[float, float] | None]:
+def dated(milestone: Mapping[str, Any], dynamics: Mapping[str, Any]) -> dict[str, tuple[float, float] | None]:
     """Probability by each date and its error, that of the weights included."""
     if milestone["by"] is None:
         return dict.fromkeys(next(iter(milestone["by_dynamic"].values())))

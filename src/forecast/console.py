@@ -2,11 +2,6 @@
 
 from __future__ import annotations
 
-import os
-
-# Before anything imports PyTensor: draws must not depend on whether its cache is warm.
-os.environ.setdefault("PYTENSOR_FLAGS", "numba__fastmath=False")
-
 import sys
 from enum import StrEnum
 from pathlib import Path
@@ -33,6 +28,13 @@ class Format(StrEnum):
     json = "json"
 
 
+class LateLines(StrEnum):
+    """What to do with priors that rest on information newer than a date."""
+
+    keep = "keep"
+    widen = "widen"
+
+
 def home(name: str) -> Path:
     """Folder `name` here, or in the project this package was installed from."""
     here = Path(name)
@@ -43,6 +45,10 @@ DataOption = Annotated[Path | None, typer.Option("--data", help="Folder of the a
 PriorsOption = Annotated[Path | None, typer.Option("--priors", help="Folder of worldviews; default priors/.")]
 StoreOption = Annotated[Path, typer.Option(help="Folder that keeps runs.")]
 FormatOption = Annotated[Format, typer.Option("--format", help="Table for people or JSON for programs.")]
+LateOption = Annotated[
+    LateLines,
+    typer.Option("--late-lines", help="Priors informed later than a date: keep them, or widen them."),
+]
 AsOf = Annotated[
     str | None, typer.Option("--as-of", help="Day whose knowledge counts, YYYY-MM-DD; default the latest.")
 ]

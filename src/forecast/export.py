@@ -7,10 +7,12 @@ are of the worldview as a whole, all dynamics together at their posterior weight
 
 from __future__ import annotations
 
+import ctypes
 import datetime as dt
 import json
 import os
 import shutil
+import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -312,7 +314,8 @@ def write_plain(runs_: Sequence[Run], ending: str, samples: int, folder: Path) -
             tree.attrs["manifest"] = json.dumps(run.manifest)
             weights = weight_rows(run).drop(columns=["as_of", "worldview"]).set_index("dynamic")
             tree["weights"] = xr.DataTree(weights.to_xarray())
-            tree.to_netcdf(folder / f"{run.as_of}-{run.worldview}.nc", engine="h5netcdf")
+            # In memory first, as in `runs`.
+            (folder / f"{run.as_of}-{run.worldview}.nc").write_bytes(tree.to_netcdf(engine="h5netcdf"))
         return
     tables = []
     for run in runs_:
@@ -325,8 +328,10 @@ def write_plain(runs_: Sequence[Run], ending: str, samples: int, folder: Path) -
     write_table(weights, folder / f"weights.{ending}")
 
 
-def publish(final: Path, fill: Callable[[Path], None], runs_: Sequence[Run]) -> None:
-    """Fill a folder aside and rename it into place; an earlier export there is replaced.
+def publish(
+    final: Path, fill: Callable[[Path], None], runs_: Sequence[Run], content: str | None = None
+) -> None:
+    """Fill a folder aside and put it in place in one act; an earlier export there is replaced.
 
     Parameters
     ----------
@@ -336,6 +341,8 @@ def publish(final: Path, fill: Callable[[Path], None], runs_: Sequence[Run]) -> 
         Writes into the folder it is given, and raises if the result must not be seen.
     runs_
         What was exported, for the file `MARK`.
+    content
+        Hash of everything the export is made of, by which `is_current` knows it.
 
     Raises
     ------
@@ -345,22 +352,20 @@ def publish(final: Path, fill: Callable[[Path], None], runs_: Sequence[Run]) -> 
     final = Path(os.path.abspath(final))
     if final.exists() and not (final / MARK).is_file() and not (final.is_dir() and not any(final.iterdir())):
         raise InputError(f"{final}: is not an earlier export and is left alone; name another folder")
-    name = f".{final.name}.{uuid.uuid4().hex}"
-    draft, old = final.with_name(f"{name}.new"), final.with_name(f"{name}.old")
+    draft = final.with_name(f".{final.name}.{uuid.uuid4().hex}.new")
     try:
         draft.mkdir(parents=True)
         fill(draft)
         made = [{k: run.manifest.get(k) for k in ("as_of", "worldview", "key", "code")} for run in runs_]
-        content = {"forecast": version("forecast"), "runs": made}
-        (draft / MARK).write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+        mark = {"forecast": version("forecast"), "content": content, "runs": made, "files": _files(draft)}
+        (draft / MARK).write_text(json.dumps(mark, indent=1) + "\n", encoding="utf-8")
+        for path in (*draft.rglob("*"), draft):
+            runs.sync(path)
         if final.exists():
-            os.rename(final, old)
-        try:
+            _swap(draft, final)
+        else:
             os.rename(draft, final)
-        except OSError:
-            if old.exists():
-                os.rename(old, final)
-            raise
+        runs.sync(final.parent)
     except OSError as error:
         reason = error.strerror or str(error)
         raise InputError(
@@ -368,5 +373,42 @@ def publish(final: Path, fill: Callable[[Path], None], runs_: Sequence[Run]) -> 
         ) from error
     finally:
         shutil.rmtree(draft, ignore_errors=True)
-        if final.exists():
-            shutil.rmtree(old, ignore_errors=True)
+
+
+def is_current(final: Path, content: str) -> bool:
+    """Whether an export was made of this content, and no file of it has changed since."""
+    try:
+        mark = json.loads((final / MARK).read_bytes())
+        return bool(mark["content"] == content and mark["files"] == _files(final))
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+
+
+def sweep(final: Path, older_than: float = 3600.0) -> None:
+    """Remove what crashed exports left beside a place; a younger draft may belong to one at work."""
+    limit = time.time() - older_than
+    for aside in Path(os.path.abspath(final)).parent.glob(f".{final.name}.*"):
+        if aside.suffix in (".new", ".old") and aside.stat().st_mtime <= limit:
+            shutil.rmtree(aside, ignore_errors=True)
+
+
+def _files(folder: Path) -> dict[str, str]:
+    """SHA-256 of each file of an export but its mark."""
+    found = (p for p in sorted(folder.rglob("*")) if p.is_file() and p != folder / MARK)
+    return {p.relative_to(folder).as_posix(): runs.file_hash(p) for p in found}
+
+
+def _swap(draft: Path, final: Path) -> None:
+    """Exchange two folders, so that a reader always finds one: in one act where the system can (Linux)."""
+    exchange = getattr(ctypes.CDLL(None), "renameat2", None)
+    here, both = -100, 2  # AT_FDCWD, RENAME_EXCHANGE
+    if exchange and exchange(here, os.fsencode(draft), here, os.fsencode(final), both) == 0:
+        return
+    old = draft.with_suffix(".old")
+    os.rename(final, old)
+    try:
+        os.rename(draft, final)
+    except OSError:
+        os.rename(old, final)
+        raise
+    shutil.rmtree(old, ignore_errors=True)

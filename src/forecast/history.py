@@ -9,11 +9,10 @@ as if nothing had happened.
 
 from __future__ import annotations
 
-import datetime
 import hashlib
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -27,12 +26,14 @@ from forecast.compilation import Compiled
 from forecast.dynamics import DYNAMICS
 from forecast.priors import Parameter
 from forecast.schema import InputError, did_you_mean
-from forecast.worldviews import Worldview
+from forecast.worldviews import Worldview, before_news
 
 START = "2025-01-01"
 """First day of a history, unless told otherwise."""
-EVERY = ("month", "quarter", "publication")
-"""Steps of a history: ends of months or quarters, or every day on which something was published."""
+EVERY = ("week", "month", "quarter", "half-year", "publication")
+"""Steps of a history: Sundays, ends of such longer periods, or every day on which something was published."""
+WIDENED = "widened"
+"""Folder within a store for runs whose late lines were widened, so that nobody takes them for the others."""
 
 
 # Dates and rows -----------------------------------------------------------------------------------------
@@ -79,7 +80,9 @@ def dates(
     if every == "publication":
         days = pd.DatetimeIndex(sorted(published[published.between(low, high)].unique()))
     else:
-        days = pd.date_range(low, high, freq={"month": "ME", "quarter": "QE"}[every])
+        days = pd.date_range(low, high, freq="W" if every == "week" else "ME")
+        if every != "week":
+            days = days[days.month % {"month": 1, "quarter": 3, "half-year": 6}[every] == 0]
     if days.empty:
         what = "day of publication" if every == "publication" else f"end of a {every}"
         raise InputError(f"--every: no {what} from {low:%Y-%m-%d} to {high:%Y-%m-%d}; widen the dates")
@@ -132,30 +135,32 @@ def make_window(inputs: batch.Inputs, days: Sequence[pd.Timestamp]) -> Window:
     return Window(dated, rows.drop(columns="identity"), places)
 
 
-def late_lines(worldview: Worldview, as_of: str) -> list[str]:
-    """Assumptions of a worldview that rest on information newer than a day."""
-    day = datetime.date.fromisoformat(as_of)
-    return [name for name, line in worldview.lines.items() if line.informed > day]
-
-
 # Fits ---------------------------------------------------------------------------------------------------
 
 
-class _Step(NamedTuple):
-    """A date of a history under one worldview, and what it starts from."""
+@dataclass(frozen=True)
+class Step:
+    """A date of a history under one worldview."""
 
     window: Window
     at: int
     worldview: Worldview
-    declared: dict[str, Parameter]
+    priors: tuple[dict[str, Parameter], ...]
+    """Of each date; they differ where late lines are widened."""
     settings: inference.Settings
     seed: int
-    before: Path | None
-    """Stored run of the date before."""
+    key: str
+    """Under which its run is stored; it holds the keys of all dates before, and needs no run of theirs."""
 
     @property
     def inputs(self) -> batch.Inputs:
+        """What was known on its date."""
         return self.window.inputs[self.at]
+
+    @property
+    def declared(self) -> dict[str, Parameter]:
+        """Parameters on its date."""
+        return self.priors[self.at]
 
     @property
     def name(self) -> str:
@@ -164,16 +169,55 @@ class _Step(NamedTuple):
 
     def data(self, back: int = 0) -> dict[str, np.ndarray]:
         """Values of the model's data on this date, or `back` dates earlier."""
-        return model.data_values(self.declared) | {"weight": self.window.weight(self.at - back)}
+        at = self.at - back
+        return model.data_values(self.priors[at]) | {"weight": self.window.weight(at)}
 
     def draw_seed(self, purpose: str) -> int:
         """A seed of its own for each date and purpose, so that runs do not depend on their order."""
         text = f"{self.seed} {self.inputs.as_of} {purpose}"
         return int.from_bytes(hashlib.sha256(text.encode()).digest()[:6], "big")
 
-    def key(self, before: str | None) -> str:
-        content = batch.key_content(self.inputs, self.declared, self.settings, self.seed)
-        return runs.run_key(content | {"window": vintages.data_hash(self.window.rows), "from": before})
+    def alone(self) -> Step:
+        """The same with no more of its window than it needs, to be sent elsewhere."""
+        first = max(0, self.at - 1)
+        kept = slice(first, self.at + 1)
+        window = Window(self.window.inputs[kept], self.window.rows, self.window.places[kept])
+        return replace(self, window=window, priors=self.priors[kept], at=self.at - first)
+
+    def find(self, store: Path) -> Path | None:
+        """Folder of its run, if that is stored."""
+        return runs.find(store, self.inputs.as_of, self.worldview.name, self.key)
+
+    def save(self, store: Path, run: Stored) -> Path:
+        """Store its run, and return the folder."""
+        return runs.save(store, self.inputs.as_of, self.worldview.name, self.key, *run)
+
+
+def steps(
+    window: Window,
+    worldview: Worldview,
+    seed: int = 1,
+    settings: inference.Settings | None = None,
+    wide: bool = False,
+) -> list[Step]:
+    """Every date of a window under one worldview, in order, each to be taken from the one before.
+
+    Parameters
+    ----------
+    wide
+        As in `update`.
+    """
+    settings = settings or inference.Settings()
+    priors = tuple(
+        batch.declared_parameters(window.rows, before_news(worldview, one.as_of) if wide else worldview)
+        for one in window.inputs
+    )
+    rows, before, found = vintages.data_hash(window.rows), None, list[Step]()
+    for at, inputs in enumerate(window.inputs):
+        content = batch.key_content(inputs, priors[at], settings, seed)
+        before = runs.run_key(content | {"window": rows, "from": before})
+        found.append(Step(window, at, worldview, priors, settings, seed, before))
+    return found
 
 
 def update(
@@ -183,8 +227,11 @@ def update(
     seed: int = 1,
     settings: inference.Settings | None = None,
     progress: batch.Progress | None = None,
+    wide: bool = False,
 ) -> dict[str, list[Path]]:
     """Fit or step to every date that is not stored yet; folders of the runs by worldview, by date.
+
+    A date whose priors differ from those of the date before is fitted from the prior.
 
     Parameters
     ----------
@@ -192,29 +239,26 @@ def update(
         From `make_window`.
     worldviews, store, seed, settings, progress
         As in `batch.update`.
+    wide
+        Whether lines informed later than a date are widened on it, by `worldviews.before_news`.
     """
-    settings = settings or inference.Settings()
     compiled: dict[tuple[str, ...], Compiled] = {}
     folders: dict[str, list[Path]] = {}
     for worldview in worldviews:
-        declared = batch.declared_parameters(window.rows, worldview)
-        before: tuple[str, Path] | None = None
-        folders[worldview.name] = []
-        for index, inputs in enumerate(window.inputs):
-            step = _Step(window, index, worldview, declared, settings, seed, before[1] if before else None)
-            key = step.key(before[0] if before else None)
-            found = runs.find(store, inputs.as_of, worldview.name, key)
+        done = folders[worldview.name] = []
+        for step in steps(window, worldview, seed, settings, wide):
+            found = step.find(store)
             if found is None:
                 if progress:
                     progress(step.name, "compiling", 0.0)
-                program = batch.compile_once(compiled, window.rows, declared)
-                found = runs.save(store, inputs.as_of, worldview.name, key, *_run(step, program, progress))
-            before = key, found
-            folders[worldview.name].append(found)
+                program = batch.compile_once(compiled, window.rows, step.declared)
+                before = Stored(*runs.load(done[-1])) if done else None
+                found = step.save(store, take(step, program, before, progress))
+            done.append(found)
     return folders
 
 
-class _Stored(NamedTuple):
+class Stored(NamedTuple):
     """A run as it is read from the store."""
 
     tree: xr.DataTree
@@ -232,16 +276,29 @@ class _Stored(NamedTuple):
         )
 
 
-def _run(step: _Step, compiled: Compiled, progress: batch.Progress | None) -> _Stored:
-    """What is stored of one date."""
+def take(
+    step: Step, compiled: Compiled, before: Stored | None, progress: batch.Progress | None = None
+) -> Stored:
+    """What is stored of one date.
+
+    Parameters
+    ----------
+    step
+        From `steps`.
+    compiled
+        The model of the rows of its window.
+    before
+        Run of the date before, None at the first.
+    """
     began = time.monotonic()
-    before = _Stored(*runs.load(step.before)) if step.before else None
-    # Nothing can be stepped from a fit that failed.
-    start = before if before and before.manifest["status"] == "done" else None
+    start = None
+    # Nothing can be stepped from a fit that failed, or to other priors.
+    if before and before.manifest["status"] == "done" and step.declared == step.priors[step.at - 1]:
+        start = before
     if start and np.array_equal(step.data(1)["weight"], step.data()["weight"]):
         kept = {name: value for name, value in start.manifest.items() if name != "created"}
         changed = {"method": "unchanged", "note": step.inputs.snapshot.attrs["note"], "step_failures": {}}
-        done = _Stored(start.tree, kept | changed)
+        done = Stored(start.tree, kept | changed)
     else:
         done = _fit(step, compiled, start, progress)
     increment = None
@@ -249,10 +306,10 @@ def _run(step: _Step, compiled: Compiled, progress: batch.Progress | None) -> _S
         change, error = evidence.increments(runs.log_evidence(start.tree), runs.log_evidence(done.tree))
         increment = {n: [float(change[k]), float(error[k])] for k, n in enumerate(DYNAMICS)}
     how = {"from": before.manifest["as_of"] if before else None, "increment": increment}
-    return _Stored(done.tree, done.manifest | how | {"seconds": round(time.monotonic() - began, 2)})
+    return Stored(done.tree, done.manifest | how | {"seconds": round(time.monotonic() - began, 2)})
 
 
-def _fit(step: _Step, compiled: Compiled, start: _Stored | None, progress: batch.Progress | None) -> _Stored:
+def _fit(step: Step, compiled: Compiled, start: Stored | None, progress: batch.Progress | None) -> Stored:
     """Step from a stored run if there is one and the gate lets the result pass; else fit from the prior."""
     data = step.data()
     tell = None if progress is None else partial(progress, step.name)
@@ -277,4 +334,4 @@ def _fit(step: _Step, compiled: Compiled, start: _Stored | None, progress: batch
         )
         tree[f"{name}/particles"] = xr.DataTree(x.to_dataset(name="x"))
     size = judged.fit.step_size
-    return _Stored(tree, manifest | {"method": method, "step_failures": failures, "step_size": size})
+    return Stored(tree, manifest | {"method": method, "step_failures": failures, "step_size": size})

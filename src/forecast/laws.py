@@ -168,13 +168,21 @@ class SplitShortfall(NamedTuple):
 
     def draw(self, rng: np.random.Generator, y: Observed) -> np.ndarray:
         """One draw per row, (row,), by rejection within each piece."""
-        left = rng.random(self.mu.shape) < self._pieces()[2]
-        sd = np.where(left, self.sd_low, self.sd_high)
-        x = np.full(self.mu.shape, np.nan)
-        while (todo := np.isnan(x)).any():
-            trial = rng.exponential(np.broadcast_to(self.scale, x.shape)) + rng.normal(0.0, sd)
-            x = np.where(todo & ((trial < 0) == left), trial, x)
-        return self.mu - x
+        shape = np.shape(self.mu)
+        left = (rng.random(shape) < self._pieces()[2]).ravel()
+        sd = np.where(
+            left, np.broadcast_to(self.sd_low, shape).ravel(), np.broadcast_to(self.sd_high, shape).ravel()
+        )
+        scale = np.broadcast_to(self.scale, shape).ravel()
+        x = np.empty(left.size)
+        # Some pieces are improbable, so only what was refused is drawn again.
+        todo = np.arange(left.size)
+        while len(todo):
+            trial = rng.exponential(scale[todo]) + rng.normal(0.0, sd[todo])
+            taken = (trial < 0) == left[todo]
+            x[todo[taken]] = trial[taken]
+            todo = todo[~taken]
+        return self.mu - x.reshape(shape)
 
 
 class Reported(NamedTuple):

@@ -185,6 +185,31 @@ def log_likelihood(pairs: Sequence[tuple[Law, Observed]], value: Array) -> Array
     return xp.concatenate(parts, axis=-1)
 
 
+def _law_table(of_rows: Sequence[Law]) -> Array:
+    """Fields of each row's law, zeros after its last, (row, field)."""
+    most = max(len(law) for law in of_rows)
+    tables = [pt.stack([*law, *[pt.zeros_like(law[0])] * (most - len(law))], axis=1) for law in of_rows]
+    return pt.concatenate(tables)
+
+
+def draw_rows(pairs: Sequence[tuple[Law, Observed]], table: np.ndarray, seed: int) -> np.ndarray:
+    """Draws of every row from the laws that a model of the same rows recorded, (draw, row).
+
+    Parameters
+    ----------
+    pairs
+        From `laws_at`, at any parameters: they say of which kind each row's law is.
+    table
+        Values of ``law`` at draws of the parameters, (draw, row, field).
+    """
+    rng, start, found = np.random.default_rng(seed), 0, []
+    for law, seen in pairs:
+        part = table[:, start : start + len(seen.low), : len(law)]
+        found.append(type(law)(*np.moveaxis(part, -1, 0)).draw(rng, seen))
+        start += len(seen.low)
+    return np.concatenate(found, axis=1)
+
+
 def natural(scores: Array, declared: Mapping[str, Parameter], hyper: Mapping[str, Array]) -> dict[str, Array]:
     """Parameters from their standard-normal scores.
 
@@ -298,7 +323,11 @@ def _ou_draw(centre: np.ndarray, sd: np.ndarray, rng: np.random.Generator, size:
 
 
 def build(
-    names: Sequence[str], rows: pd.DataFrame, declared: Mapping[str, Parameter], odds: Sequence[float]
+    names: Sequence[str],
+    rows: pd.DataFrame,
+    declared: Mapping[str, Parameter],
+    odds: Sequence[float],
+    predictive: bool = False,
 ) -> pm.Model:
     """Joint model of (dynamic, parameters), or of one dynamic if one name is given.
 
@@ -312,6 +341,8 @@ def build(
         `ordered(parameters(names, rows))`, with a worldview's priors.
     odds
         Prior probability of each dynamic, (dynamic,).
+    predictive
+        Whether the model also records ``law`` (row, field), from which `draw_rows` draws.
 
     Returns
     -------
@@ -366,6 +397,8 @@ def build(
         pairs = laws(rows, path, theta | _absolute(places, place), published - capability)
         rows_logp = log_likelihood(pairs, pm.Data("value", values_of(pairs), dims="row"))
         pm.Deterministic("row_log_likelihood", rows_logp, dims="row")
+        if predictive:
+            pm.Deterministic("law", _law_table([law for law, _ in pairs]))
         pm.Potential("evidence", (weight * pt.switch(weight > 0, rows_logp, 0.0)).sum())
     return model
 
@@ -457,12 +490,11 @@ def from_scores(
     return np.stack(parts)
 
 
-def simulate_rows(name: str, rows: pd.DataFrame, theta: Mapping[str, Array], seed: int) -> list[np.ndarray]:
-    """Draw the value of every row from one dynamic at known parameters, on the scale of its law.
+def laws_at(name: str, rows: pd.DataFrame, theta: Mapping[str, Array]) -> list[tuple[Law, Observed]]:
+    """Law and observations of each indicator under one dynamic at known parameters.
 
     Places and deviations in `theta` are scores, as in the deterministic ``theta`` of `build`.
     """
-    rng = np.random.default_rng(seed)
     path = dyn.DYNAMICS[name](fit_grid(rows), own_view(theta, name))
     places = [n for n in theta if n.endswith(".place")]
     knots = ind.deviation_knots(float(rows["time"].max()))
@@ -470,5 +502,19 @@ def simulate_rows(name: str, rows: pd.DataFrame, theta: Mapping[str, Array], see
     scores = np.array([theta[f"deviation_{k:.1f}"] for k in knots])
     deviation = theta["deviation_sd"] * (ind.deviation_factor(len(knots)) @ scores)
     absolute = _absolute(places, where + sd * np.array([theta[n] for n in places]))
-    pairs = laws(rows, path, {**theta, **absolute}, deviation)
-    return [law.draw(rng, seen) for law, seen in pairs]
+    return laws(rows, path, {**theta, **absolute}, deviation)
+
+
+def median_laws(
+    name: str, rows: pd.DataFrame, declared: Mapping[str, Parameter]
+) -> list[tuple[Law, Observed]]:
+    """`laws_at` the prior medians."""
+    scored, places, knots = _split(declared)
+    theta = natural(np.zeros(len(scored)), scored, hyper_parameters(scored))
+    return laws_at(name, rows, theta | dict.fromkeys([*places, *(f"deviation_{k:.1f}" for k in knots)], 0.0))
+
+
+def simulate_rows(name: str, rows: pd.DataFrame, theta: Mapping[str, Array], seed: int) -> list[np.ndarray]:
+    """Draw the value of every row from one dynamic at known parameters, on the scale of its law."""
+    rng = np.random.default_rng(seed)
+    return [law.draw(rng, seen) for law, seen in laws_at(name, rows, theta)]

@@ -8,6 +8,7 @@ changed prior is a changed map, not a changed model: nothing is compiled again.
 from __future__ import annotations
 
 import datetime as dt
+import re
 import reprlib
 import sys
 import typing
@@ -40,7 +41,9 @@ class Prior:
 
     def __str__(self) -> str:
         names = FAMILIES[self.family].fields
-        inner = ", ".join(f"{n} {v:.4g}" for n, v in zip(names, (self.a, self.b), strict=False))
+        # Calendar years need the digits.
+        shown = (f"{v:.6g}" if abs(v) >= 1000 else f"{v:.4g}" for v in (self.a, self.b))
+        inner = ", ".join(f"{n} {v}" for n, v in zip(names, shown, strict=False))
         return f"{self.family}({inner})"
 
     def narrowed(self, value: float, width: float = 1e-4) -> Prior:
@@ -160,6 +163,62 @@ def _beta_table(alpha: float, beta: float) -> np.ndarray:
         table = np.where(x < 0.5, np.log(x) - np.log1p(-x), np.log1p(-y) - np.log(y))
     table.flags.writeable = False
     return table
+
+
+def read_prior(text: str) -> Prior:
+    """The prior that prints as `text`, to the digits printed.
+
+    Raises
+    ------
+    InputError
+        The text is none that a prior prints as.
+    """
+    match = re.fullmatch(r"(\w+)\((.*)\)", text)
+    if not match:
+        raise InputError(f"'{text}' is no prior; write it as normal(mean 0, sd 1)")
+    parts = [part.split() for part in match[2].split(", ")]
+    if not all(len(part) == 2 for part in parts):
+        raise InputError(f"'{text}': give each field as a name and a number")
+    return make_prior(match[1], {name: _number(number) for name, number in parts}, text)
+
+
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        return float("nan")
+
+
+WIDER = 2.0
+"""How much wider `widened` makes a prior, as a factor of its standard deviation."""
+LEAST_COUNT = 0.5
+"""Least alpha and beta of a widened beta prior, those of Jeffreys' prior."""
+
+
+def widened(prior: Prior) -> Prior:
+    """The same prior, about twice as wide: what might have been believed before it was informed.
+
+    The family stays, so nothing is compiled again, and so does the centre:
+
+    - (log-, logit-)normal, half-normal and positive normal: ``sd`` times `WIDER`;
+    - uniform: range times `WIDER` around its middle, cut at 0 if it did not reach below;
+    - log-uniform: the same with the logarithm, uncut;
+    - beta: ``alpha`` and ``beta`` over the square of `WIDER`, which keeps the mean and about doubles the
+      sd, but the smaller of them not below `LEAST_COUNT`.
+    """
+    a, b = prior.a, prior.b
+    if prior.family == "uniform":
+        reach = (WIDER - 1) * (b - a) / 2
+        return Prior("uniform", max(a - reach, 0.0) if a >= 0 else a - reach, b + reach)
+    if prior.family == "loguniform":
+        factor = (b / a) ** ((WIDER - 1) / 2)
+        return Prior("loguniform", a / factor, b * factor)
+    if prior.family == "beta":
+        share = min(1.0, max(WIDER**-2, LEAST_COUNT / min(a, b)))
+        return Prior("beta", a * share, b * share)
+    if prior.family == "halfnormal":
+        return Prior("halfnormal", WIDER * a, b)
+    return Prior(prior.family, a, WIDER * b)
 
 
 def array_module(*values: Array) -> Any:

@@ -175,7 +175,8 @@ def history_record(
     loaded: Sequence[tuple[xr.DataTree, Mapping[str, Any]]],
     worldview: str,
     odds: Mapping[str, float],
-    late_lines: Mapping[str, Sequence[str]],
+    late: Mapping[str, Mapping[str, Sequence[str]]],
+    wide: bool = False,
 ) -> dict[str, Any]:
     """What one worldview says on each date of its history, as plain numbers.
 
@@ -187,16 +188,18 @@ def history_record(
         Name of the worldview, whose odds are used.
     odds
         Prior probability by dynamic; missing ones are 0.
-    late_lines
-        By date, assumptions that rest on newer information.
+    late
+        By date, `worldviews.late_names`: priors that rest on newer information.
+    wide
+        Whether those priors were widened.
 
     Returns
     -------
     dict
-        ``worldview``, ``odds`` and ``dates``, a list of ``as_of``, ``rows``, ``gate``, ``method``,
-        ``dynamics`` (name -> ``prior``, ``posterior``, ``log_evidence``, ``increment``, the latter three
-        with ``_se``), ``milestones`` (id -> ``by``, ``by_se``, ``never``) and
-        ``late_lines``.  What failed its gate is None.
+        ``worldview``, ``odds``, ``late_priors`` (``kept`` or ``widened``) and ``dates``, a list of ``as_of``,
+        ``rows``, ``gate``, ``method``, ``dynamics`` (name -> ``prior``, ``posterior``, ``log_evidence``,
+        ``increment``, the latter three with ``_se``), ``milestones`` (id -> ``by``, ``by_se``, ``never``),
+        ``late_lines`` and ``late_defaults``.  What failed its gate is None.
     """
     dates = []
     for tree, manifest in loaded:
@@ -218,10 +221,11 @@ def history_record(
                     for m in one["milestones"]
                     if m["id"] in KEY_MILESTONES
                 },
-                "late_lines": list(late_lines[one["as_of"]]),
             }
+            | {name: list(lines) for name, lines in late[one["as_of"]].items()}
         )
-    return {"worldview": worldview, "odds": worldview, "dates": dates}
+    how = "widened" if wide else "kept"
+    return {"worldview": worldview, "odds": worldview, "late_priors": how, "dates": dates}
 
 
 def with_distances(records: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
@@ -287,7 +291,7 @@ def history_tables(records: Sequence[Mapping[str, Any]], titles: Mapping[str, st
                 if milestone["by"] is None
                 else _with_error(milestone["by"][HISTORY_DATE], milestone["by_se"][HISTORY_DATE], 2)
             )
-            late = "*" if date["late_lines"] else ""
+            late = "*" if late_count(date) else ""
             table.add_row(date["as_of"] + late, str(date["rows"]), *weights, reached, date["gate"])
             for name, d in date["dynamics"].items():
                 sums[name] += d["increment"] or 0.0
@@ -295,18 +299,25 @@ def history_tables(records: Sequence[Mapping[str, Any]], titles: Mapping[str, st
         table.add_section()
         table.add_row("increments", "", *total, "", "")
         parts.append(table)
-        late_at_first = len(one["dates"][0]["late_lines"])
-        if late_at_first:
-            parts.append(
-                Text(
-                    f"* some of its assumptions ({late_at_first} on the first date) rest on newer information"
-                )
-            )
+        if late_count(one["dates"][0]):
+            parts.append(Text(f"* {late_note(one['dates'][0])}, and were {one['late_priors']}"))
         parts.append(Text(""))
     parts.append(Text("increments: sum of the changes of the log evidence, nats"))
     if HISTORY_MILESTONE in titles:
         parts.append(Text(f"{HISTORY_MILESTONE}: {titles[HISTORY_MILESTONE]}"))
     return Group(*parts)
+
+
+def late_count(date: Mapping[str, Any]) -> int:
+    """Number of priors that rest on information newer than a date of a record."""
+    return len(date["late_lines"]) + len(date["late_defaults"])
+
+
+def late_note(date: Mapping[str, Any]) -> str:
+    """How many priors are late on a date of a record, in words."""
+    own, others = len(date["late_lines"]), len(date["late_defaults"])
+    some = f"{own} of its own assumptions and {others} default priors"
+    return f"on {date['as_of']} {some} rest on newer information"
 
 
 def plain_table(columns: Sequence[str], rows: Sequence[Sequence[str]], title: str = "") -> Table:

@@ -15,6 +15,8 @@ from forecast.console import (
     DataOption,
     Format,
     FormatOption,
+    LateLines,
+    LateOption,
     PriorsOption,
     StoreOption,
     app,
@@ -72,7 +74,7 @@ def history(
     end: Annotated[
         str | None, typer.Option("--to", help="Last day, YYYY-MM-DD; default the last published one.")
     ] = None,
-    every: Annotated[str, typer.Option(help="Step by month, quarter or publication.")] = "quarter",
+    every: Annotated[str, typer.Option(help="Step by month, quarter, half-year or publication.")] = "quarter",
     worldview: Annotated[
         list[str] | None, typer.Option(help="Worldview to follow; repeat for several. Default all.")
     ] = None,
@@ -81,6 +83,7 @@ def history(
     figure: Annotated[
         Path | None, typer.Option(help="Draw the weights over time to this file, .svg or .png.")
     ] = None,
+    late: LateOption = LateLines.keep,
     output: FormatOption = Format.table,
     data: DataOption = None,
     priors: PriorsOption = None,
@@ -89,14 +92,17 @@ def history(
     with progress_bar() as progress:
         from forecast import batch, figures, reports, runs
         from forecast import history as room
-        from forecast.worldviews import pick_worldviews
+        from forecast.worldviews import late_names, pick_worldviews
 
         if figure is not None:
             figures.check_file(figure)
         inputs = batch.load_inputs(data or home("data"), priors or home("priors"))
         chosen = pick_worldviews(inputs.worldviews, worldview or [])
         window = room.make_window(inputs, room.dates(inputs.archive, start, end, every))
-        folders = room.update(window, chosen, store, seed, progress=progress)
+        wide = late is LateLines.widen
+        folders = room.update(
+            window, chosen, store / room.WIDENED if wide else store, seed, progress=progress, wide=wide
+        )
         days = [one.as_of for one in window.inputs]
         records = reports.with_distances(
             [
@@ -104,7 +110,8 @@ def history(
                     [runs.load(folder) for folder in folders[w.name]],
                     w.name,
                     w.odds,
-                    {day: room.late_lines(w, day) for day in days},
+                    {day: late_names(w, day) for day in days},
+                    wide,
                 )
                 for w in chosen
             ]

@@ -15,7 +15,7 @@ import re
 import shutil
 import time
 import uuid
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -125,12 +125,19 @@ def _place(store: Path, as_of: str, worldview: str, key: str) -> Path:
     return Path(store) / f"as_of={as_of}" / f"worldview={worldview}" / f"key={key}"
 
 
-def _sync(path: Path) -> None:
+def sync(path: Path) -> None:
+    """Have a file, or the names in a folder, on disk before going on."""
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+def file_hash(path: Path) -> str:
+    """SHA-256 of the bytes of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _packed(group: xr.Dataset) -> xr.Dataset:
@@ -154,11 +161,26 @@ def _write(folder: Path, tree: xr.DataTree, manifest: Mapping[str, Any]) -> None
         }
         for node in tree.subtree
     }
-    tree.to_netcdf(folder / TREE, engine="h5netcdf", encoding=encoding)
-    text = json.dumps(manifest, indent=2, sort_keys=True, allow_nan=False, default=_plain)
+    # In memory first: HDF5 ends the process when a disk is full.
+    content = tree.to_netcdf(engine="h5netcdf", encoding=encoding)
+    (folder / TREE).write_bytes(content)
+    whole = dict(manifest) | {"file_hash": hashlib.sha256(content).hexdigest()}
+    text = json.dumps(whole, indent=2, sort_keys=True, allow_nan=False, default=_plain)
     (folder / MANIFEST).write_text(text + "\n", encoding="utf-8")
     for path in (folder / TREE, folder / MANIFEST, folder):
-        _sync(path)
+        sync(path)
+
+
+def _after(folder: Path) -> dt.datetime:
+    """Now, or past the runs of a folder where the clock has gone back: the newest must stay the newest."""
+    last = dt.datetime.now(dt.UTC)
+    for other in folder.glob("key=*"):
+        try:
+            made = dt.datetime.fromisoformat(_manifest(other)["created"])
+            last = max(last, made + dt.timedelta(seconds=1))
+        except (InputError, KeyError, ValueError, TypeError):
+            continue  # Nothing is newer than what cannot be read.
+    return last
 
 
 def save(
@@ -176,7 +198,7 @@ def save(
         Groups of variables; floats are stored compressed, without loss.
     manifest
         How the run came about, in JSON's types; ``status`` is ``done`` unless given. The time of
-        writing, the layout and the content hash are added.
+        writing, the layout, the content hash and a hash of the file are added.
 
     Returns
     -------
@@ -191,7 +213,7 @@ def save(
     final = _place(store, as_of, worldview, key)
     if final.is_dir():
         return final
-    created = dt.datetime.now(dt.UTC).isoformat(timespec="seconds")
+    created = _after(final.parent).isoformat(timespec="seconds")
     whole = {"created": created, "status": "done"} | dict(manifest)
     whole |= {"schema": SCHEMA, "as_of": as_of, "worldview": worldview, "key": key}
     whole["content_hash"] = content_hash(tree)
@@ -205,7 +227,7 @@ def save(
             # Another writer of the same key came first; equal keys mean equal runs.
             if not final.is_dir():
                 raise
-        _sync(final.parent)
+        sync(final.parent)
     except OSError as error:
         reason = error.strerror or str(error)
         raise InputError(f"{final}: cannot be written ({reason}); make room or name another store") from error
@@ -261,6 +283,47 @@ def load(folder: Path) -> tuple[xr.DataTree, dict[str, Any]]:
     if content_hash(tree) != manifest["content_hash"]:
         raise _damaged(folder, "content hash differs")
     return tree, manifest
+
+
+def load_part(folder: Path, names: Collection[str]) -> xr.DataTree:
+    """Groups of these names of a stored run that `check` has found sound, wherever they stand in its tree."""
+    try:
+        with xr.open_datatree(folder / TREE, engine="h5netcdf") as file:
+            return xr.DataTree.from_dict(
+                {n.path: _unpacked(n.to_dataset().load()) for n in file.subtree if n.name in names}
+            )
+    except Exception as error:  # as in `load`
+        raise _damaged(folder, f"{TREE} cannot be read, {type(error).__name__}") from error
+
+
+def check(folder: Path) -> dict[str, Any]:
+    """Manifest of a stored run whose file is the one that was written; quick, as the tree is not read.
+
+    Raises
+    ------
+    InputError
+        A file is missing, cannot be read, or is not what was stored.
+    """
+    manifest = _manifest(folder)
+    if "file_hash" not in manifest:  # of an earlier version
+        return load(folder)[1]
+    try:
+        found = file_hash(folder / TREE)
+    except OSError as error:
+        raise _damaged(folder, f"{TREE}: {error.strerror}") from error
+    if found != manifest["file_hash"]:
+        raise _damaged(folder, f"{TREE} is not the file that was written")
+    return manifest
+
+
+def set_aside(folder: Path) -> Path:
+    """Hide a damaged run, so that its place is free for a new one; return where it is kept."""
+    hidden = folder.with_name(f".damaged.{folder.name}.{uuid.uuid4().hex}")
+    try:
+        os.rename(folder, hidden)
+    except OSError as error:
+        raise InputError(f"{folder}: cannot be renamed ({error.strerror}); check who owns it") from error
+    return hidden
 
 
 def catalogue(store: Path) -> pd.DataFrame:

@@ -21,7 +21,7 @@ import pandas as pd
 from scipy import special
 
 from forecast import dynamics as dyn
-from forecast.priors import FAMILIES, Parameter, Prior, finite, make_prior
+from forecast.priors import FAMILIES, Parameter, Prior, finite, make_prior, widened
 from forecast.schema import T0, InputError, did_you_mean
 
 STATED = ("reason", "source", "informed")  # beside the prior
@@ -113,6 +113,43 @@ def full_priors(worldview: Worldview) -> dict[str, Parameter]:
     for name, line in worldview.lines.items():
         found[name] = replace(found[name], prior=line.prior, source=line.source, informed=line.informed)
     return found
+
+
+def late_lines(worldview: Worldview, as_of: str) -> dict[str, Parameter]:
+    """Priors of a worldview, its own and the defaults, that rest on information newer than a day.
+
+    Standard-normal scores are left out: they are so by definition.
+    """
+    day = datetime.date.fromisoformat(as_of)
+    return {n: p for n, p in full_priors(worldview).items() if p.informed > day and p.unit != "sd"}
+
+
+def late_names(worldview: Worldview, as_of: str) -> dict[str, list[str]]:
+    """Names of late lines: the worldview's own as ``late_lines``, the others as ``late_defaults``."""
+    late = late_lines(worldview, as_of)
+    own = [name for name in late if name in worldview.lines]
+    return {"late_lines": own, "late_defaults": [name for name in late if name not in worldview.lines]}
+
+
+def before_news(worldview: Worldview, as_of: str) -> Worldview:
+    """The worldview with its late lines widened by `priors.widened`.
+
+    Core lines stay as they are: they say what a dynamic is.  A range keeps its upper end where a wider
+    one would leave no room for a parameter that it limits.
+    """
+    known, lines = known_parameters(), dict(worldview.lines)
+    for name, parameter in late_lines(worldview, as_of).items():
+        if parameter.role == "core":
+            continue
+        prior = widened(parameter.prior)
+        if prior.family.endswith("uniform"):
+            try:
+                _below_caps(known, worldview.priors | {name: prior})
+            except InputError:
+                prior = replace(prior, b=parameter.prior.b)
+        reason = f"{parameter.prior} widened, as it was informed after {as_of}"
+        lines[name] = Line(prior, reason, parameter.source, parameter.informed)
+    return replace(worldview, lines=lines)
 
 
 def differences(worldview: Worldview) -> pd.DataFrame:
