@@ -30,6 +30,7 @@ LONGER = {
     "dynamics": "one family of equations; its schema, a line for each field of each prior, is most of it",
     "indicators": "one registry of short observation models whose priors take a line for each field",
     "inference": "one sampler; its kernel, ladder and evidence make sense only together",
+    "model": "one builder; the order of its free variables is known nowhere else",
     "vintages": "one archive: what is read, checked, dated and appended share a table of columns",
 }
 """Rooms that may be longer, and why."""

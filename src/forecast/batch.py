@@ -282,7 +282,7 @@ def predict(
     name: str, draws: xr.Dataset, inputs: Inputs, declared: dict[str, Parameter], seed: int
 ) -> xr.Dataset:
     """Paths and milestones of one dynamic at its draws, those of `inference.describe`."""
-    theta = _with_priors(_named(draws["theta"], name), inputs, declared, seed)
+    theta = _with_priors(named(draws["theta"], name), inputs, declared, seed)
     return prediction.predict(name, theta, inputs.milestones)
 
 
