@@ -49,6 +49,9 @@ TESTED_WITH = {
     "absorption_commands": "cli",
     "absorption_reports": "cli",
     "page_commands": "cli",
+    "absorption_figures": "page",
+    "indicator_figures": "page",
+    "path_figures": "page",
 }
 """Rooms tested through another that uses them."""
 

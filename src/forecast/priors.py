@@ -56,7 +56,7 @@ class Prior:
             case "halfnormal":
                 return Prior(self.family, width, value)
             case "beta":
-                return Prior(self.family, 4 * value / width, 4 * (1 - value) / width)
+                return Prior(self.family, 10 * value / width, 10 * (1 - value) / width)
         return Prior(self.family, value, width)
 
     @property
