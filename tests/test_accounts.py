@@ -33,6 +33,8 @@ from sampled import made_run, own, prior_run, sampled, save, weighed
 ROOT = Path(__file__).parents[1]
 DAY = "2024-12-31"
 """An early day with few rows."""
+DRAWS = 1500
+"""Draws of each of eight islands where few rows allow to weigh those of the prior."""
 
 
 @pytest.fixture(scope="module")
@@ -51,7 +53,7 @@ def run(early) -> accounts.Run:
     neutral = early.worldviews["neutral"]
     rows = early.selection.rows
     declared = batch.declared_parameters(rows, neutral)
-    found = {n: sampled(n, declared, rows, draws=150, moves=8, seed=k) for k, n in enumerate(DYNAMICS)}
+    found = {n: sampled(n, declared, rows, draws=120, moves=6, seed=k) for k, n in enumerate(DYNAMICS)}
     return made_run(early, neutral, found)
 
 
@@ -125,13 +127,13 @@ def test_savage_dickey_is_the_frozen_refit(inputs, name):
     rows = pd.concat([scenario.rows, more.rows.iloc[:1]], ignore_index=True)
     neutral = inputs.worldviews["neutral"]
     declared = model.ordered(model.with_priors(model.parameters([name], rows), neutral.priors))
-    free, log_z = weighed(name, declared, rows, 6000, 1)
-    base = prior_run(neutral, rows, inputs, draws=6000).posteriors[name]
+    free, log_z = weighed(name, declared, rows, DRAWS, 1)
+    base = prior_run(neutral, rows, inputs, draws=DRAWS).posteriors[name]
     grid = model.fit_grid(rows)
     compared = 0
     for i, assumption in enumerate(base.names):
         relied = absorption.reliance(free.scores[..., i])
-        if base.declared[assumption].role == "calibration" or relied is None:
+        if base.declared[assumption].role == "calibration" or relied is None or compared == 12:
             continue
         scores = {n: base.flat[:, j] for j, n in enumerate(base.names)}
         theta = readings.values(scores | {assumption: 0.0 * base.flat[:, 0]}, base.declared)
@@ -238,12 +240,12 @@ def test_a_line_that_changes_nothing_moves_nothing_and_one_out_of_reach_has_no_n
     line = next(iter(plateau.lines.values()))
     same = dataclasses.replace(line, prior=run.posteriors["explosive"].declared["v"].prior)
     room = plateau.lines["explosive.room"]
-    mine = dataclasses.replace(plateau, lines={"v": same, "explosive.room": room, "hype_speed": line})
+    mine = dataclasses.replace(plateau, lines={"v": same, "explosive.room": room, "J": line})
     found = {x["line"]: x for x in camps.single_lines(run, mine)}
     assert found["v"]["distance"] == pytest.approx(0.0, abs=1e-9)
     assert found["explosive.room"]["method"] is None
     # No row reads it yet, so it cannot matter.
-    assert found["hype_speed"]["distance"] == pytest.approx(0.0, abs=1e-9)
+    assert found["J"]["distance"] == pytest.approx(0.0, abs=1e-9)
 
 
 # The command ----------------------------------------------------------------------------------------
@@ -313,7 +315,7 @@ def test_every_figure_in_words_is_a_figure_of_the_record(printed):
 
         collect({k: v for k, v in record.items() if k != "words"})
         whole = narrative._sum(record["account"])
-        figures |= {f"{whole['value']:.{d}f} ± {whole['se']:.{d}f}" for d in (1, 2)}
+        figures |= {f"{abs(whole['value']):.{d}f} ± {whole['se']:.{d}f}" for d in (1, 2)}
         text = " ".join(record["words"])
         found = re.findall(r"(\d+\.\d+ ± \d+\.\d+)", text)
         assert found and set(found) <= figures, set(found) - figures

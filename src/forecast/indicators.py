@@ -713,6 +713,14 @@ def dropin_researcher(
 
 # Nobody publishes these yet: their rows are hypothetical, or of the future -----------------------------
 
+UNPUBLISHED = frozenset(
+    {
+        *("human_time_share", "frozen_basket_share", "audited_productivity", "audited_pace"),
+        *("compute_growth", "algorithmic_growth", *IDEATION, *STRATEGY),
+    }
+)
+"""Indicators without a row in the archive."""
+
 
 def _spread(y: Observed, least: float) -> np.ndarray:
     """Sd of a measurement with an interval, and what no interval tells, in quadrature."""
