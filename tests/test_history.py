@@ -310,6 +310,7 @@ def test_lines_that_know_the_future_are_named(inputs):
     assert "g0" not in late_names(plateau, "2025-12-31")["late_defaults"]
 
 
+@pytest.mark.slow
 def test_dates_with_other_priors_are_not_stepped_to(inputs, pair, lax, followed, tmp_path, monkeypatch):
     neutral = pick_worldviews(inputs.worldviews, ["neutral"])
     # As if everything had become known between the two dates.

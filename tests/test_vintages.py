@@ -114,7 +114,7 @@ def test_shipped_archive_is_sound() -> None:
 
 
 def test_shipped_archive_keeps_every_row(shipped: Archive) -> None:
-    assert (len(shipped.observations), len(shipped.indicators), len(shipped.models)) == (1296, 115, 910)
+    assert (len(shipped.observations), len(shipped.indicators), len(shipped.models)) == (1296, 123, 910)
     rows = stored_rows()
     assert sum(Decimal(row["value"]) for row in rows) == Decimal("94021.416609")
     assert sum(int(row["n"]) for row in rows if row["n"]) == 184288
@@ -177,7 +177,7 @@ def test_shipped_archive_is_rebuilt_by_one_import(tmp_path: Path) -> None:
     order = ["rung", *reversed(COLUMNS), "category"]
     file = write(tmp_path / "raw.csv", COLUMNS, rows, order)
     done = import_rows(directory, file, DATA / "indicators.csv", DATA / "models.csv")
-    assert done == ImportResult(added=1296, skipped=0, indicators_added=115, models_added=910)
+    assert done == ImportResult(added=1296, skipped=0, indicators_added=123, models_added=910)
     names = {name for name in tree(DATA) if name.startswith(("observations", "indicators", "models"))}
     assert tree(directory) == {name: content for name, content in tree(DATA).items() if name in names}
 
