@@ -21,7 +21,7 @@ NAMES = list(DYNAMICS)
 PAIR = ("2025-03-31", "2025-06-30")
 TINY = inference.Settings(islands=4, chains=32, final_sweeps=1)
 LAX = {
-    **{"ess": 0.0, "weight_se": 99.0, "bayes_factor_se": 99.0, "agreement": 1e9},
+    **{"ess": 0.0, "weight_se": 99.0, "bayes_factor_se": 99.0, "agreement": np.inf},
     **{"acceptance_low": 0.0, "acceptance_high": 1.0, "distance": 0.0},
 }
 VALUES, ERRORS = np.array([1.5, 1.5, -0.5, 0.3]), np.array([1.0, 1.0, 1.0, 40.0])
@@ -132,7 +132,7 @@ def told(store, inputs, monkeypatch):
 
 def test_parts_and_indicators_add_up(told):
     found = told()
-    assert found["gate"] == "pass" and found["stored"] is None and found["rows"]["new"] > 5
+    assert found["reasons"] == [] and found["gate"] == "pass" and found["stored"] is None and found["rows"]["new"] > 5
     assert {m["id"] for m in found["milestones"]} >= {"m_10", "W_2"}
     for m in found["milestones"]:
         parts = {name: p["value"] for name, p in m["parts"].items()}

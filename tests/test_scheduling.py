@@ -369,6 +369,7 @@ def test_a_full_disk_is_told_in_one_line_and_loses_nothing(here, todo, size):
         assert not list((here / "store").glob("as_of=*/*/.key=*"))
 
 
+@pytest.mark.slow
 def test_a_full_disk_keeps_the_last_publication(here, todo):
     with mounted(here / "small", "size=150k"):
         one = changed(todo, outputs={"folder": "small/out", "history": True})
@@ -427,6 +428,7 @@ def test_a_cluster_that_does_not_answer_is_told(here, todo):
         do(todo, here / "store", slots=workers.cluster_slots("tcp://127.0.0.1:1"))
 
 
+@pytest.mark.slow
 def test_a_worker_that_dies_is_replaced(here, chained, expected, monkeypatch):
     monkeypatch.setenv("FORECAST_TEST_MARK", str(here / "mark"))
     found = do(chained, here / "store", made.die_once, workers.local_slots(1))
@@ -434,6 +436,7 @@ def test_a_worker_that_dies_is_replaced(here, chained, expected, monkeypatch):
     assert (hashes(here / "store"), files(here / "out")) == expected
 
 
+@pytest.mark.slow
 def test_a_fit_on_which_every_worker_dies_is_given_up_and_tried_next_time(here, chained, expected):
     found = do(chained, here / "store", made.die, workers.local_slots(1))
     assert found["ran"] == [] and found["published"] == "held"
