@@ -132,7 +132,12 @@ def told(store, inputs, monkeypatch):
 
 def test_parts_and_indicators_add_up(told):
     found = told()
-    assert found["reasons"] == [] and found["gate"] == "pass" and found["stored"] is None and found["rows"]["new"] > 5
+    assert (
+        found["reasons"] == []
+        and found["gate"] == "pass"
+        and found["stored"] is None
+        and found["rows"]["new"] > 5
+    )
     assert {m["id"] for m in found["milestones"]} >= {"m_10", "W_2"}
     for m in found["milestones"]:
         parts = {name: p["value"] for name, p in m["parts"].items()}
