@@ -130,6 +130,7 @@ def told(store, inputs, monkeypatch):
     return lambda: moves.ledger(inputs, PAIR, inputs.worldviews["neutral"], store, settings=TINY)
 
 
+@pytest.mark.slow
 def test_parts_and_indicators_add_up(told):
     found = told()
     assert (
@@ -229,6 +230,7 @@ def command(monkeypatch, capsys):
     return run
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", ["table", "json"])
 def test_the_command_tells_what_moved(told, command, store, monkeypatch, form):
     monkeypatch.setattr(inference, "Settings", lambda: TINY)
