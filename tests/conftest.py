@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import hypothesis
 import pandas as pd
 import pytest
 
+from forecast import cli
 from forecast.selection import Selection, select
 from forecast.vintages import Archive, as_of, load_archive
 
@@ -35,3 +38,19 @@ def snapshot(archive: Archive) -> pd.DataFrame:
 def selection(archive: Archive, snapshot: pd.DataFrame) -> Selection:
     """Rows that enter the likelihood at the end of June 2026, and the others."""
     return select(archive, snapshot)
+
+
+@pytest.fixture
+def command_line(monkeypatch, capsys) -> Callable[..., tuple[int, str, str]]:
+    """Run a command line as the script does; exit code, standard output and standard error."""
+
+    def run(*words: object) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["forecast", *map(str, words)])
+        try:
+            cli.main()
+            code = 0
+        except SystemExit as end:
+            code = int(end.code or 0)
+        return code, *capsys.readouterr()
+
+    return run

@@ -52,7 +52,11 @@ def fit(step: history.Step, before: history.Stored | None) -> history.Stored:
         )
     parts["/evidence"] = xr.Dataset(
         {
-            "log_marginal_likelihood": (("dynamic", "island"), rng.normal(-9, 0.3, (len(NAMES), 8))),
+            # Levels far apart beside the noise of islands, so that another key is another number.
+            "log_marginal_likelihood": (
+                ("dynamic", "island"),
+                rng.normal(-9, 1.0, (len(NAMES), 1)) + rng.normal(0, 0.05, (len(NAMES), 8)),
+            ),
             "one_shot": (("dynamic", "estimate"), rng.random((len(NAMES), 2))),
         },
         coords={"dynamic": NAMES, "estimate": ["value", "se"]},

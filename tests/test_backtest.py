@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +10,8 @@ import pandas as pd
 import pytest
 from scipy.special import logsumexp
 
-from forecast import backtest, batch, cli, history, inference, model, runs, scorecard
+import made
+from forecast import backtest, batch, history, inference, model, runs, scorecard
 from forecast.baselines import BASELINES
 from forecast.dynamics import DYNAMICS
 from forecast.laws import Counted
@@ -21,10 +21,6 @@ from forecast.worldviews import pick_worldviews
 ROOT = Path(__file__).parents[1]
 NAMES = list(DYNAMICS)
 TINY = inference.Settings(islands=4, chains=32, final_sweeps=1)
-LAX = {
-    **{"ess": 1.0, "weight_se": 1.0, "bayes_factor_se": 99.0, "agreement": 1e9},
-    **{"acceptance_low": 0.0, "acceptance_high": 1.0, "distance": 0.0},
-}
 
 
 @pytest.fixture(scope="module")
@@ -276,7 +272,7 @@ def small(inputs) -> backtest.Plan:
 def fitted(inputs, small, tmp_path_factory) -> tuple[Path, backtest.Forecast]:
     store = tmp_path_factory.mktemp("store")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(batch, "GATE", LAX)
+        patch.setattr(batch, "GATE", made.LAX)
         neutral = pick_worldviews(inputs.worldviews, ["neutral"])
         (one,) = backtest.forecast(small, neutral, store, settings=TINY)["neutral"]
     return store, one
@@ -323,19 +319,16 @@ def test_a_log_density_has_the_error_of_its_islands(fitted):
     assert one.weight.sum() == pytest.approx(1)
 
 
-def test_the_command_takes_up_what_is_stored_and_prints_json(fitted, monkeypatch, capsys, tmp_path):
+def test_the_command_takes_up_what_is_stored_and_prints_json(fitted, monkeypatch, command_line, tmp_path):
     def never(*_: object, **__: object) -> None:
         raise AssertionError("compiled again")
 
     monkeypatch.chdir(ROOT)
-    monkeypatch.setattr(batch, "GATE", LAX)
+    monkeypatch.setattr(batch, "GATE", made.LAX)
     monkeypatch.setattr(batch, "compile_once", never)
     monkeypatch.setattr(inference, "Settings", lambda: TINY)
     file = tmp_path / "scores.parquet"
     words = [*FEW, "--worldview", "neutral", "--store", fitted[0], "--output", file]
-    monkeypatch.setattr(sys, "argv", ["forecast", "backtest", *map(str, words), "--format", "json"])
-    with pytest.raises(SystemExit) as end:
-        cli.main()
-    found = json.loads(capsys.readouterr().out)
-    assert not end.value.code and found["horizons"] == ["0-1m", "1-3m"]
+    code, out, _ = command_line("backtest", *words, "--format", "json")
+    assert code == 0 and json.loads(out)["horizons"] == ["0-1m", "1-3m"]
     assert len(pd.read_parquet(file)) > 0

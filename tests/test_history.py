@@ -5,8 +5,8 @@ from __future__ import annotations
 import dataclasses
 import datetime as dt
 import json
-import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -15,9 +15,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import made
 from forecast import (
     batch,
-    cli,
     console,
     evidence,
     figures,
@@ -39,10 +39,6 @@ NAMES = list(DYNAMICS)
 TINY = inference.Settings(islands=4, chains=32, final_sweeps=2)
 PAIR = ("2025-03-31", "2025-06-30")
 """Two early dates with few rows, so that a model of them is compiled quickly."""
-LAX = {
-    **{"ess": 1.0, "weight_se": 1.0, "bayes_factor_se": 99.0, "agreement": 1e9},
-    **{"acceptance_low": 0.0, "acceptance_high": 1.0, "distance": 0.0},
-}
 
 
 @pytest.fixture(scope="module")
@@ -195,7 +191,7 @@ def test_no_row_weighs_before_it_is_published(inputs, days):
 @pytest.fixture(scope="module")
 def lax():
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(batch, "GATE", LAX)
+        patch.setattr(batch, "GATE", made.LAX)
         yield
 
 
@@ -358,19 +354,9 @@ def test_a_figure_states_the_finding_and_its_units(said, tmp_path, suffix):
 
 
 @pytest.fixture
-def command(monkeypatch, capsys) -> Callable[..., tuple[int, str, str]]:
+def command(monkeypatch, command_line) -> Callable[..., tuple[int, str, str]]:
     monkeypatch.chdir(ROOT)
-
-    def run(*words: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["forecast", "history", *map(str, words)])
-        try:
-            cli.main()
-            code = 0
-        except SystemExit as end:
-            code = int(end.code or 0)
-        return code, *capsys.readouterr()
-
-    return run
+    return partial(command_line, "history")
 
 
 @pytest.mark.parametrize(

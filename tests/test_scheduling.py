@@ -19,7 +19,7 @@ import pandas as pd
 import pytest
 
 import made
-from forecast import batch, cli, export, journal, publication, runs, scheduling, vintages, workers
+from forecast import batch, export, journal, publication, runs, scheduling, vintages, workers
 from forecast.jobs import Dates, Job
 from forecast.schema import InputError
 
@@ -554,18 +554,9 @@ def run_cli(job: Path, store: Path, place: Path) -> subprocess.CompletedProcess[
 
 
 @pytest.fixture
-def command(here, monkeypatch, capsys) -> Callable[..., tuple[int, str, str]]:
-    def run(*words: object) -> tuple[int, str, str]:
-        places = ("--data", ROOT / "data", "--priors", ROOT / "priors")
-        monkeypatch.setattr(sys, "argv", ["forecast", "batch", *map(str, (*words, *places))])
-        try:
-            cli.main()
-            code = 0
-        except SystemExit as end:
-            code = int(end.code or 0)
-        return code, *capsys.readouterr()
-
-    return run
+def command(here, command_line) -> Callable[..., tuple[int, str, str]]:
+    places = ("--data", ROOT / "data", "--priors", ROOT / "priors")
+    return lambda *words: command_line("batch", *words, *places)
 
 
 def test_a_dry_run_says_what_would_run_and_changes_nothing(command, here, inputs):
@@ -614,8 +605,8 @@ def test_a_summary_is_shown_whole(here, todo, capsys):
     found = do(reseeded(todo, 2), here / "store", made.fail_rapid) | {"clock": "the clock reads x"}
     show_table(publication.tables(found))
     out = capsys.readouterr().out
-    missing = [t for t in ("Clock", "Failed", "Triggers", "effective sample size 3", "held") if t not in out]
-    assert missing == []
+    words = ("Clock", "Failed", "Moved", "Triggers", "effective sample size 3", "held")
+    assert [word for word in words if word not in out] == []
 
 
 def test_an_export_of_the_command_is_replaced_and_known(here, todo):

@@ -314,8 +314,7 @@ def write_plain(runs_: Sequence[Run], ending: str, samples: int, folder: Path) -
             tree.attrs["manifest"] = json.dumps(run.manifest)
             weights = weight_rows(run).drop(columns=["as_of", "worldview"]).set_index("dynamic")
             tree["weights"] = xr.DataTree(weights.to_xarray())
-            # In memory first, as in `runs`.
-            (folder / f"{run.as_of}-{run.worldview}.nc").write_bytes(tree.to_netcdf(engine="h5netcdf"))
+            (folder / f"{run.as_of}-{run.worldview}.nc").write_bytes(runs.netcdf(tree))
         return
     tables = []
     for run in runs_:

@@ -151,6 +151,13 @@ def _unpacked(group: xr.Dataset) -> xr.Dataset:
     return group[_PACKED].to_dataset(dim=_NAMES) if _PACKED in group else group
 
 
+def netcdf(tree: xr.DataTree, encoding: Mapping[str, Any] | None = None) -> bytes:
+    """A tree as the bytes of a netCDF file; in memory, as HDF5 ends the process when a disk is full."""
+    # What comes back is a view of a buffer, which complains if it is thrown away before its view.
+    with memoryview(tree.to_netcdf(engine="h5netcdf", encoding=encoding)) as view:
+        return bytes(view)
+
+
 def _write(folder: Path, tree: xr.DataTree, manifest: Mapping[str, Any]) -> None:
     tree = tree.map_over_datasets(_packed)
     encoding = {
@@ -161,8 +168,7 @@ def _write(folder: Path, tree: xr.DataTree, manifest: Mapping[str, Any]) -> None
         }
         for node in tree.subtree
     }
-    # In memory first: HDF5 ends the process when a disk is full.
-    content = tree.to_netcdf(engine="h5netcdf", encoding=encoding)
+    content = netcdf(tree, encoding)
     (folder / TREE).write_bytes(content)
     whole = dict(manifest) | {"file_hash": hashlib.sha256(content).hexdigest()}
     text = json.dumps(whole, indent=2, sort_keys=True, allow_nan=False, default=_plain)
