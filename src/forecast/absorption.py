@@ -22,6 +22,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from scipy.special import logsumexp
 
+from forecast.bridge import jackknife_values
 from forecast.schema import BELT, Role
 
 
@@ -41,9 +42,7 @@ class Estimate(NamedTuple):
 
 
 def pseudo_values(statistic: Callable[..., Any], *draws: np.ndarray) -> np.ndarray:
-    """Jackknife pseudo-values of a statistic of pooled islands, (island, ...).
-
-    With n islands, n s(all) - (n - 1) s(all but i).
+    """`bridge.jackknife_values` of a statistic of pooled draws, (island, ...).
 
     Parameters
     ----------
@@ -54,12 +53,10 @@ def pseudo_values(statistic: Callable[..., Any], *draws: np.ndarray) -> np.ndarr
         so that islands stepped from one another may be dependent.
     """
 
-    def pooled(kept: Sequence[int]) -> np.ndarray:
-        return np.asarray(statistic(*(x[list(kept)].reshape(-1, *x.shape[2:]) for x in draws)), float)
+    def pooled(kept: np.ndarray) -> np.ndarray:
+        return np.asarray(statistic(*(x[kept].reshape(-1, *x.shape[2:]) for x in draws)), float)
 
-    count = len(draws[0])
-    without = np.stack([pooled([j for j in range(count) if j != i]) for i in range(count)])
-    return np.asarray(count * pooled(range(count)) - (count - 1) * without)
+    return np.moveaxis(jackknife_values(pooled, len(draws[0])), -1, 0)
 
 
 def jackknife(statistic: Callable[..., Any], *draws: np.ndarray) -> Estimate:
@@ -91,6 +88,18 @@ def moments(x: np.ndarray, weight: np.ndarray | None = None) -> Moments:
     mean = w @ x
     away = (x - mean) * np.sqrt(w)[:, None]
     return Moments(mean, away.T @ away)
+
+
+def conditioned(x: np.ndarray, fixed: Sequence[int], at: Any) -> np.ndarray:
+    """Draws (draw, parameter) moved to where some parameters have given values, as a Gaussian's would be."""
+    free = [i for i in range(x.shape[1]) if i not in fixed]
+    cov = moments(x).covariance
+    moved = x.copy()
+    moved[:, fixed] = at
+    if len(fixed):
+        slope = np.linalg.solve(cov[np.ix_(fixed, fixed)], cov[np.ix_(fixed, free)])
+        moved[:, free] += (at - x[:, fixed]) @ slope
+    return moved
 
 
 def standard(count: int) -> Moments:

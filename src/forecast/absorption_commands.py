@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -41,15 +40,17 @@ def explain(
     priors: PriorsOption = None,
 ) -> None:
     """Show how each worldview took in the evidence: decided, learnt, absorbed by which assumptions."""
+    from forecast import runs
     from forecast.absorption_reports import tables
 
     folders = data or home("data"), priors or home("priors")
     key = _key(store, folders, worldview or [], as_of)
-    found = None if refit else _cached(store, key)
+    found = None if refit else runs.recall(_answer(store, key))
     if found is None:
         with progress_bar() as tell:
             found = _explain(store, folders, worldview or [], as_of, refit, tell)
-        _cache(store, _key(store, folders, worldview or [], as_of), found)
+        # Refits are part of the key.
+        runs.remember(_answer(store, _key(store, folders, worldview or [], as_of)), found)
     if output is Format.json:
         print(json.dumps(found, indent=1, allow_nan=False))
     else:
@@ -73,7 +74,7 @@ def whatif(
     priors: PriorsOption = None,
 ) -> None:
     """Push hypothetical future rows through the same update: what would move, and what would be absorbed."""
-    from forecast import accounts, batch, inference, scenarios
+    from forecast import accounts, batch, inference, runs, scenarios
     from forecast.absorption_reports import scenario_tables
     from forecast.worldviews import pick_worldviews
 
@@ -83,7 +84,7 @@ def whatif(
     path = scenarios.find(scenario, folder)
     asked = scenarios.load_scenario(path, inputs.archive)
     key = _key(store, folders, worldview or [], as_of, f"{no_refit} {path.read_text(encoding='utf-8')}")
-    found = _cached(store, key)
+    found = runs.recall(_answer(store, key))
     if found is None:
         read = accounts.stored(store, inputs, pick_worldviews(inputs.worldviews, worldview or []), as_of)
         settings = None if no_refit else inference.Settings()
@@ -92,7 +93,7 @@ def whatif(
                 scenarios.whatif(runs[-1], asked, settings, partial(tell, name))
                 for name, runs in read.items()
             ]
-        _cache(store, key, found)
+        runs.remember(_answer(store, key), found)
     if output is Format.json:
         print(json.dumps(found, indent=1, allow_nan=False))
     else:
@@ -134,17 +135,6 @@ def _key(
     return digest.hexdigest()[:16]
 
 
-def _cached(store: Path, key: str) -> list[dict[str, Any]] | None:
-    try:
-        return list(json.loads((store / "explained" / f"{key}.json").read_text(encoding="utf-8")))
-    except (FileNotFoundError, ValueError):
-        return None
-
-
-def _cache(store: Path, key: str, found: Sequence[dict[str, Any]]) -> None:
-    """Keep an explanation; a reader never sees half of one."""
-    place = store / "explained" / f"{key}.json"
-    place.parent.mkdir(exist_ok=True)
-    aside = place.with_suffix(f".{os.getpid()}")
-    aside.write_text(json.dumps(found, allow_nan=False), encoding="utf-8")
-    os.replace(aside, place)
+def _answer(store: Path, key: str) -> Path:
+    """Where an answer is kept."""
+    return store / "explained" / f"{key}.json"

@@ -270,8 +270,7 @@ def _predict(
         density.append(logsumexp(by_island, axis=0) - np.log(islands))
         share = np.exp(by_island - density[-1])
         error.append(share.std(axis=0, ddof=1) / np.sqrt(islands))
-        kept = np.linspace(0, count - 1, min(count, DRAWS)).astype(int)
-        table = values["law"].values[:, kept].reshape(-1, *values["law"].shape[2:])
+        table = values["law"].values[:, batch.thin(count, DRAWS)].reshape(-1, *values["law"].shape[2:])
         draws.append(model.draw_rows(pairs, table, seed + k)[:, target].astype("float32"))
     dims = {"log_density": ("dynamic", "row"), "log_density_se": ("dynamic", "row")}
     dims["draws"] = ("dynamic", "sample", "target")  # type: ignore[assignment]

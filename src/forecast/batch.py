@@ -292,9 +292,9 @@ def observations(rows: pd.DataFrame) -> list[list[Any]]:
     return [list(row) for row in zip(rows["indicator_id"], rows["entity"], *days, rows["value"], strict=True)]
 
 
-def thin(count: int) -> np.ndarray:
-    """Indices of at most `KEPT_DRAWS` of `count` draws, evenly spread."""
-    return np.linspace(0, count - 1, min(count, KEPT_DRAWS)).astype(int)
+def thin(count: int, most: int = KEPT_DRAWS) -> np.ndarray:
+    """Indices of at most `most` of `count` draws, evenly spread."""
+    return np.linspace(0, count - 1, min(count, most)).astype(int)
 
 
 def judge(fit: inference.Fit, draws: dict[str, xr.Dataset]) -> tuple[dict[str, list[str]], dict[str, float]]:

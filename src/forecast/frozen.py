@@ -12,7 +12,6 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-import os
 from collections.abc import Callable, Mapping, Sequence
 from itertools import combinations
 from pathlib import Path
@@ -20,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from forecast import absorption, batch, evidence, inference, model
+from forecast import absorption, batch, evidence, inference, model, readings, runs
 from forecast.absorption import Estimate
 from forecast.accounts import Run, number, pairs
 from forecast.camps import groups_of_rows, without_rows
@@ -45,13 +44,8 @@ Report = Callable[[str, float], None]
 
 def medians(declared: Mapping[str, Parameter], chosen: Sequence[str]) -> dict[str, float]:
     """Prior median of each of some parameters; that of one below a cap is taken where the cap's are."""
-    middle = {n: float(p.prior.quantile(np.array(0.5))) for n, p in declared.items()}
-    for name, parameter in declared.items():
-        if parameter.cap is not None:
-            prior = parameter.prior
-            top = min(prior.b, float(parameter.cap(middle)))
-            middle[name] = prior.a + 0.5 * (top - prior.a)
-    return {n: middle[n] for n in chosen}
+    middle = readings.values(dict.fromkeys(declared, np.zeros(1)), declared)
+    return {n: float(middle[n][0]) for n in chosen}
 
 
 def freeze(declared: Mapping[str, Parameter], chosen: Sequence[str]) -> dict[str, Parameter]:
@@ -100,13 +94,11 @@ def conditional(
     for name, mine in run.posteriors.items():
         own = {n.removeprefix(f"{name}.") for n in held}
         fixed = [i for i, n in enumerate(mine.names) if n in own]
-        free = [i for i in range(len(mine.names)) if i not in fixed]
-        cov = absorption.moments(mine.flat).covariance
-        x = mine.flat[rng.integers(len(mine.flat), size=size)]
-        slope = np.linalg.solve(cov[np.ix_(fixed, fixed)], cov[np.ix_(fixed, free)]) if fixed else None
-        moved = x[:, free] - x[:, fixed] @ slope if slope is not None else x[:, free]
-        found = {mine.names[i]: moved[:, j] for j, i in enumerate(free)}
-        scores.append(found | {mine.names[i]: rng.standard_normal(size) for i in fixed})
+        chosen = rng.integers(len(mine.flat), size=size)
+        moved = absorption.conditioned(mine.flat, fixed, 0.0)[chosen]
+        # What is frozen keeps the score of its narrow prior.
+        moved[:, fixed] = rng.standard_normal((size, len(fixed)))
+        scores.append(dict(zip(mine.names, moved.T, strict=True)))
     x = model.from_scores(list(DYNAMICS), declared, run.rows, scores, seed)
     centre, spread = absorption.moments(x.reshape(-1, x.shape[-1]))
     return inference.Gaussian(
@@ -136,8 +128,7 @@ class Refitter:
 
     def seed(self, what: str) -> int:
         """A seed of its own for each refit."""
-        text = f"{self.run.manifest['seed']} {what}"
-        return int.from_bytes(hashlib.sha256(text.encode()).digest()[:6], "big")
+        return runs.seed_of(f"{self.run.manifest['seed']} {what}")
 
     def place(self, what: str) -> Path:
         """Where a refit is kept."""
@@ -146,10 +137,8 @@ class Refitter:
 
     def kept(self, what: str) -> dict[str, Any] | None:
         """A refit that was made before."""
-        try:
-            return dict(json.loads(self.place(what).read_text(encoding="utf-8")))
-        except (FileNotFoundError, ValueError):
-            return None
+        found = runs.recall(self.place(what))
+        return None if found is None else dict(found)
 
     def _keep(self, what: str, refit: Callable[[int, inference.Settings], inference.Fit]) -> dict[str, Any]:
         """Make a refit, again with more sweeps where it cannot be trusted, and keep it."""
@@ -160,11 +149,7 @@ class Refitter:
             if not failures:
                 break
         found = {"what": what, "log_evidence": fit.log_evidence.tolist(), "failures": failures}
-        place = self.place(what)
-        place.parent.mkdir(exist_ok=True)
-        aside = place.with_suffix(f".{os.getpid()}")
-        aside.write_text(json.dumps(found), encoding="utf-8")
-        os.replace(aside, place)
+        runs.remember(self.place(what), found)
         return found
 
     def frozen(self, chosen: Sequence[str], what: str) -> dict[str, Any]:

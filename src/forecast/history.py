@@ -9,7 +9,6 @@ as if nothing had happened.
 
 from __future__ import annotations
 
-import hashlib
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -174,8 +173,7 @@ class Step:
 
     def draw_seed(self, purpose: str) -> int:
         """A seed of its own for each date and purpose, so that runs do not depend on their order."""
-        text = f"{self.seed} {self.inputs.as_of} {purpose}"
-        return int.from_bytes(hashlib.sha256(text.encode()).digest()[:6], "big")
+        return runs.seed_of(f"{self.seed} {self.inputs.as_of} {purpose}")
 
     def alone(self) -> Step:
         """The same with no more of its window than it needs, to be sent elsewhere."""

@@ -14,17 +14,11 @@ from typing import Any
 
 import filelock
 
-from forecast.schema import InputError
+from forecast.runs import unwritable
 
 
 class ActiveError(Exception):
     """Another batch is at work on the store."""
-
-
-def unwritable(path: Path, error: OSError) -> InputError:
-    """What a user is told of a file of a store that cannot be written."""
-    reason = error.strerror or error
-    return InputError(f"{path}: cannot be written ({reason}); make room or name another store")
 
 
 @contextlib.contextmanager

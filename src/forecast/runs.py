@@ -75,6 +75,11 @@ def run_key(content: Mapping[str, Any]) -> str:
     return hashlib.sha256(_canonical(content)).hexdigest()[:16]
 
 
+def seed_of(text: str) -> int:
+    """A seed from the name of what is drawn, so that draws do not depend on the order they are made in."""
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:6], "big")
+
+
 def code_version() -> str:
     """Version of this package and a hash of its sources, so that changed code is another key."""
     folder = Path(__file__).parent
@@ -123,6 +128,37 @@ def _place(store: Path, as_of: str, worldview: str, key: str) -> Path:
     if not re.fullmatch(r"[0-9a-f]+", key):
         raise InputError(f"run key '{key}' is not hexadecimal; take it from run_key")
     return Path(store) / f"as_of={as_of}" / f"worldview={worldview}" / f"key={key}"
+
+
+def unwritable(path: Path, error: OSError) -> InputError:
+    """What a user is told of a file of a store that cannot be written."""
+    reason = error.strerror or error
+    return InputError(f"{path}: cannot be written ({reason}); make room or name another store")
+
+
+def remember(path: Path, content: Any) -> None:
+    """Write a small JSON file, all of it or nothing; its folder is made if missing."""
+    draft = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with draft.open("w", encoding="utf-8") as file:
+            json.dump(content, file, indent=1, allow_nan=False)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(draft, path)
+        sync(path.parent)
+    except OSError as error:
+        raise unwritable(path, error) from error
+    finally:
+        draft.unlink(missing_ok=True)
+
+
+def recall(path: Path) -> Any:
+    """What `remember` wrote, None if there is nothing that can be read."""
+    try:
+        return json.loads(path.read_bytes())
+    except (OSError, ValueError):
+        return None
 
 
 def sync(path: Path) -> None:
@@ -235,8 +271,7 @@ def save(
                 raise
         sync(final.parent)
     except OSError as error:
-        reason = error.strerror or str(error)
-        raise InputError(f"{final}: cannot be written ({reason}); make room or name another store") from error
+        raise unwritable(final, error) from error
     finally:
         shutil.rmtree(draft, ignore_errors=True)
     return final

@@ -404,7 +404,6 @@ def _frozen(run: Run, scenario: Scenario, met: Mapping[str, Met], name: str) -> 
     w = run.weights.posterior
     mine = met[name].before
     belt = [i for i, r in enumerate(mine.roles) if r in BELT]
-    free = [i for i in range(len(mine.names)) if i not in belt]
     target = []
     for i in belt:
         n = mine.names[i]
@@ -416,11 +415,7 @@ def _frozen(run: Run, scenario: Scenario, met: Mapping[str, Met], name: str) -> 
         values = np.concatenate([m.flat[:, m.names.index(n)] for _, m in shared])
         weight = np.repeat([v for v, _ in shared], len(mine.flat))
         target.append(_median(values, weight))
-    cov = absorption.moments(mine.flat).covariance
-    slope = np.linalg.solve(cov[np.ix_(belt, belt)], cov[np.ix_(belt, free)])
-    x = np.empty_like(mine.flat)
-    x[:, belt] = target
-    x[:, free] = mine.flat[:, free] + (np.array(target) - mine.flat[:, belt]) @ slope
+    x = absorption.conditioned(mine.flat, belt, np.array(target))
     theta = readings.values({n: x[:, i] for i, n in enumerate(mine.names)}, mine.declared)
     logp = likelihood(name, scenario.rows, theta).reshape(mine.scores.shape[:2])
     return absorption.reweight(logp).values

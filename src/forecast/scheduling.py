@@ -10,10 +10,7 @@ from __future__ import annotations
 import concurrent.futures as cf
 import contextlib
 import datetime as dt
-import json
-import os
 import time
-import uuid
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
@@ -24,7 +21,7 @@ import pandas as pd
 
 from forecast import batch, history, inference, publication, runs, vintages
 from forecast.jobs import Dates, Job
-from forecast.journal import Log, unwritable
+from forecast.journal import Log
 from forecast.publication import Reading
 from forecast.schema import InputError, did_you_mean
 from forecast.workers import Slot, Take, fit, pack
@@ -124,30 +121,6 @@ def read_plan(file: Path, job: Job, data: Path, priors: Path) -> Plan:
         return plan(file.stem, job, inputs)
     except InputError as error:
         raise InputError(f"{file}: {error}") from None
-
-
-def _remember(path: Path, content: Mapping[str, Any]) -> None:
-    """Write a small JSON file, all of it or nothing."""
-    draft = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
-    try:
-        with draft.open("w", encoding="utf-8") as file:
-            json.dump(content, file, indent=1, allow_nan=False)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(draft, path)
-        runs.sync(path.parent)
-    except OSError as error:
-        raise unwritable(path, error) from error
-    finally:
-        draft.unlink(missing_ok=True)
-
-
-def _recall(path: Path) -> dict[str, Any]:
-    try:
-        found = json.loads(path.read_bytes())
-        return found if isinstance(found, dict) else {}
-    except (OSError, ValueError):
-        return {}  # Without it a batch has nothing to compare itself with, and that is all.
 
 
 # Running ------------------------------------------------------------------------------------------------
@@ -345,11 +318,13 @@ def _conclude(
     newest = max(step.inputs.as_of for step in steps)
     now = publication.state([r for r in good if str(r.as_of) == newest], job.triggers)
     # The same batch once more compares with what it compared with the first time.
-    kept = _recall(place / "state.json")
+    # Without it a batch has nothing to compare itself with, and that is all.
+    found = runs.recall(place / "state.json")
+    kept = found if isinstance(found, dict) else {}
     again = kept.get("plan") == todo.key
     last = (kept.get("last") if again else kept.get("now")) or {}
     if not hold:
-        _remember(place / "state.json", {"plan": todo.key, "now": now, "last": last})
+        runs.remember(place / "state.json", {"plan": todo.key, "now": now, "last": last})
     return {
         "job": todo.name,
         "plan": todo.key,
