@@ -21,7 +21,7 @@ from forecast.console import (
     app,
     home,
     progress_bar,
-    show_table,
+    show_found,
 )
 
 
@@ -51,10 +51,7 @@ def explain(
             found = _explain(store, folders, worldview or [], as_of, refit, tell)
         # Refits are part of the key.
         runs.remember(_answer(store, _key(store, folders, worldview or [], as_of)), found)
-    if output is Format.json:
-        print(json.dumps(found, indent=1, allow_nan=False))
-    else:
-        show_table(tables(found))
+    show_found(found, output, lambda: tables(found))
 
 
 @app.command()
@@ -94,10 +91,7 @@ def whatif(
                 for name, runs in read.items()
             ]
         runs.remember(_answer(store, key), found)
-    if output is Format.json:
-        print(json.dumps(found, indent=1, allow_nan=False))
-    else:
-        show_table(scenario_tables(found))
+    show_found(found, output, lambda: scenario_tables(found))
 
 
 def _explain(

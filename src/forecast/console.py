@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import sys
+from collections.abc import Callable
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
@@ -49,6 +51,7 @@ LateOption = Annotated[
     LateLines,
     typer.Option("--late-lines", help="Priors informed later than a date: keep them, or widen them."),
 ]
+SeedOption = Annotated[int, typer.Option(help="Seed of the sampler; same seed, same numbers.", min=0)]
 AsOf = Annotated[
     str | None, typer.Option("--as-of", help="Day whose knowledge counts, YYYY-MM-DD; default the latest.")
 ]
@@ -60,6 +63,14 @@ def show_table(renderable: Any) -> None:
 
     console = Console(width=None if sys.stdout.isatty() else 120)
     console.print(renderable)
+
+
+def show_found(found: Any, output: Format, tables: Callable[[], Any]) -> None:
+    """Print what a command found: itself as JSON, or the table that is made of it."""
+    if output is Format.json:
+        print(json.dumps(found, indent=1, allow_nan=False))
+    else:
+        show_table(tables())
 
 
 class progress_bar:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -18,7 +17,7 @@ from forecast.console import (
     app,
     home,
     progress_bar,
-    show_table,
+    show_found,
 )
 
 BUSY = 75
@@ -64,10 +63,7 @@ def batch(
     except ActiveError as error:
         print(f"error: {error}", file=sys.stderr)
         raise typer.Exit(BUSY) from None
-    if output is Format.json:
-        print(json.dumps(summary, indent=1, allow_nan=False))
-    else:
-        show_table(publication.tables(summary))
+    show_found(summary, output, lambda: publication.tables(summary))
     raise typer.Exit(1 if summary["failed"] else 0)
 
 
@@ -81,7 +77,6 @@ def _show_plan(asked: Any, job: Path, store: Path, output: Format, data: Path, p
         for s in sorted(todo.steps, key=lambda s: s.inputs.as_of)
     ]
     fields = ["as_of", "worldview", "state", "key"]
-    if output is Format.json:
-        print(json.dumps([dict(zip(fields, row, strict=True)) for row in rows], indent=1))
-    else:
-        show_table(reports.plain_table(fields, rows, f"{todo.name}: {len(rows) - len(sound)} to run"))
+    title = f"{todo.name}: {len(rows) - len(sound)} to run"
+    found = [dict(zip(fields, row, strict=True)) for row in rows]
+    show_found(found, output, lambda: reports.plain_table(fields, rows, title))

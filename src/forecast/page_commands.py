@@ -88,13 +88,13 @@ def report(
     folder = data or home("data")
     last, dated = views.load(store, load_worldviews(priors or home("priors")), worldview or [])
     archive, rows = views.evidence_rows(folder, max(one.record["as_of"] for one in last))
-    titles = prediction.load_milestones(folder / "milestones.toml")
+    titles = prediction.titles(prediction.load_milestones(folder / "milestones.toml"))
     parts = page.Parts(
         last,
         dated,
         rows,
         dict(archive.indicators["title"]),
-        {n: m.title for n, m in titles.items()},
+        titles,
         _said(explained, *_EXPLAINED) if explained else (),
         _said(scenarios, *_SCENARIOS) if scenarios else (),
         _said(backtest, *_BACKTEST)[0] if backtest else None,
@@ -129,7 +129,7 @@ def _chart(
     if what is Figure.milestones:
         from forecast import prediction, reports
 
-        titles = {n: m.title for n, m in prediction.load_milestones(folder / "milestones.toml").items()}
+        titles = prediction.titles(prediction.load_milestones(folder / "milestones.toml"))
         return figures.milestones(views.milestone_table(last), titles, reports.KEY_MILESTONES, as_of)
     archive, rows = views.evidence_rows(folder, as_of)
     if what is Figure.paths:

@@ -167,6 +167,11 @@ class Milestone:
 _FIELDS = ("title", *Condition._fields, "duration", "and", "resolution", "source")
 
 
+def titles(milestones: Mapping[str, Milestone]) -> dict[str, str]:
+    """Title of each milestone by id."""
+    return {name: one.title for name, one in milestones.items()}
+
+
 def load_milestones(path: FilePath | str) -> dict[str, Milestone]:
     """Read ``milestones.toml``: one table per milestone, its name being the id.
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated
 
@@ -15,11 +14,12 @@ from forecast.console import (
     LateLines,
     LateOption,
     PriorsOption,
+    SeedOption,
     StoreOption,
     app,
     home,
     progress_bar,
-    show_table,
+    show_found,
 )
 from forecast.schema import InputError
 
@@ -49,7 +49,7 @@ def backtest(
         "backtest.parquet"
     ),
     store: StoreOption = Path("runs"),
-    seed: Annotated[int, typer.Option(help="Seed of the sampler; same seed, same numbers.", min=0)] = 1,
+    seed: SeedOption = 1,
     output: FormatOption = Format.table,
     data: DataOption = None,
     priors: PriorsOption = None,
@@ -69,10 +69,7 @@ def backtest(
         scored = room.score(plan, forecasts, inputs.archive)
         scorecard.write(scored.table, table)
         found = scorecard.summary(plan, forecasts, scored, chosen, wide)
-    if output is Format.json:
-        print(json.dumps(found, indent=1, allow_nan=False))
-    else:
-        show_table(scorecard.tables(found))
+    show_found(found, output, lambda: scorecard.tables(found))
     raise typer.Exit(1 if any(one["gate"] == "fail" for one in found["origins"]) else 0)
 
 
@@ -86,7 +83,7 @@ def moved(
         list[str] | None, typer.Option(help="Worldview to account for; repeat for several. Default all.")
     ] = None,
     store: StoreOption = Path("runs"),
-    seed: Annotated[int, typer.Option(help="Seed of the sampler; same seed, same numbers.", min=0)] = 1,
+    seed: SeedOption = 1,
     output: FormatOption = Format.table,
     data: DataOption = None,
     priors: PriorsOption = None,
@@ -95,7 +92,7 @@ def moved(
     with progress_bar() as progress:
         from rich.console import Group
 
-        from forecast import batch, moves, vintages
+        from forecast import batch, moves, prediction, vintages
         from forecast.worldviews import pick_worldviews
 
         inputs = batch.load_inputs(data or home("data"), priors or home("priors"))
@@ -109,9 +106,6 @@ def moved(
             )
         names = tuple(f"{day:%Y-%m-%d}" for day in days)
         found = [moves.ledger(inputs, (names[0], names[1]), w, store, seed, None, progress) for w in chosen]
-    if output is Format.json:
-        print(json.dumps(found, indent=1, allow_nan=False))
-    else:
-        titles = {n: m.title for n, m in inputs.milestones.items()}
-        show_table(Group(*(moves.tables(one, titles) for one in found)))
+    titles = prediction.titles(inputs.milestones)
+    show_found(found, output, lambda: Group(*(moves.tables(one, titles) for one in found)))
     raise typer.Exit(1 if any(one["gate"] == "fail" for one in found) else 0)

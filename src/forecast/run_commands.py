@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from enum import StrEnum
 from pathlib import Path
@@ -18,11 +17,12 @@ from forecast.console import (
     LateLines,
     LateOption,
     PriorsOption,
+    SeedOption,
     StoreOption,
     app,
     home,
     progress_bar,
-    show_table,
+    show_found,
 )
 from forecast.schema import InputError
 
@@ -46,7 +46,7 @@ def update(
     ] = None,
     as_of: AsOf = None,
     store: StoreOption = Path("runs"),
-    seed: Annotated[int, typer.Option(help="Seed of the sampler; same seed, same numbers.", min=0)] = 1,
+    seed: SeedOption = 1,
     output: FormatOption = Format.table,
     data: DataOption = None,
     priors: PriorsOption = None,
@@ -74,12 +74,14 @@ def history(
     end: Annotated[
         str | None, typer.Option("--to", help="Last day, YYYY-MM-DD; default the last published one.")
     ] = None,
-    every: Annotated[str, typer.Option(help="Step by month, quarter, half-year or publication.")] = "quarter",
+    every: Annotated[
+        str, typer.Option(help="Step by week, month, quarter, half-year or publication.")
+    ] = "quarter",
     worldview: Annotated[
         list[str] | None, typer.Option(help="Worldview to follow; repeat for several. Default all.")
     ] = None,
     store: StoreOption = Path("runs"),
-    seed: Annotated[int, typer.Option(help="Seed of the sampler; same seed, same numbers.", min=0)] = 1,
+    seed: SeedOption = 1,
     figure: Annotated[
         Path | None, typer.Option(help="Draw the weights over time to this file, .svg or .png.")
     ] = None,
@@ -90,7 +92,7 @@ def history(
 ) -> None:
     """Follow the weights from date to date, each on what was known then."""
     with progress_bar() as progress:
-        from forecast import batch, figures, reports, runs
+        from forecast import batch, figures, prediction, reports, runs
         from forecast import history as room
         from forecast.worldviews import late_names, pick_worldviews
 
@@ -118,10 +120,11 @@ def history(
         )
         if figure is not None:
             figures.save(figures.weights_over_time(records), figure)
-    if output is Format.json:
-        print(json.dumps(records, indent=1, allow_nan=False))
-    else:
-        show_table(reports.history_tables(records, {n: m.title for n, m in inputs.milestones.items()}))
+    show_found(
+        records,
+        output,
+        lambda: reports.history_tables(records, prediction.titles(inputs.milestones)),
+    )
     raise typer.Exit(1 if any(d["gate"] == "fail" for r in records for d in r["dates"]) else 0)
 
 
@@ -153,13 +156,10 @@ def show(
 
 def _show(chosen: list[tuple[Path, Any]], milestones: dict[str, Any], output: Format) -> bool:
     """Print stored runs at given odds; return whether any failed its gate."""
-    from forecast import reports, runs
+    from forecast import prediction, reports, runs
 
     records = [reports.record(*runs.load(folder), odds.name, odds.odds) for folder, odds in chosen]
-    if output is Format.json:
-        print(json.dumps(records, indent=1, allow_nan=False))
-    else:
-        show_table(reports.tables(records, {n: m.title for n, m in milestones.items()}))
+    show_found(records, output, lambda: reports.tables(records, prediction.titles(milestones)))
     return any(d["gate"] == "fail" for r in records for d in r["dynamics"].values())
 
 
@@ -231,8 +231,6 @@ def diff(
             raise InputError(f"{folder}: its worldview '{name}' is no longer in priors/; restore the file")
         sides.append((reports.record(tree, manifest, name, known[name].odds), manifest))
     found = comparison.compare(sides[0], sides[1])
-    if output is Format.json:
-        print(json.dumps(found, indent=1, allow_nan=False))
-    else:
-        titles = prediction.load_milestones((data or home("data")) / "milestones.toml")
-        show_table(comparison.tables(found, {n: m.title for n, m in titles.items()}))
+    milestones = prediction.load_milestones((data or home("data")) / "milestones.toml")
+    titles = prediction.titles(milestones)
+    show_found(found, output, lambda: comparison.tables(found, titles))
