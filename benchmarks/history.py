@@ -21,9 +21,9 @@ os.environ.setdefault("PYTENSOR_FLAGS", "numba__fastmath=False")
 import arviz as az
 import jax
 import pandas as pd
-import pymc as pm
+from plain import nuts
 
-from forecast import batch, history, inference, model, runs
+from forecast import batch, history, inference, runs
 from forecast.dynamics import DYNAMICS
 
 # A cold start compiles everything.
@@ -43,26 +43,6 @@ def parse() -> argparse.Namespace:
 def month_ends(inputs: batch.Inputs, count: int) -> list[pd.Timestamp]:
     """The last ends of months; the archive has rows that count for fewer than twelve quarters."""
     return history.dates(inputs.archive, every="month")[-count:]
-
-
-def plain(name: str, worldview, rows: pd.DataFrame, draws: int) -> tuple[float, float]:
-    """Seconds to compile and sample one cell with nutpie, and its least effective sample size."""
-    declared = batch.declared_parameters(rows, worldview, [name])
-    began = time.perf_counter()
-    built = model.build([name], rows, declared, [1.0])
-    with built:
-        trace = pm.sample(
-            draws=draws,
-            tune=min(300, 3 * draws),
-            chains=4,
-            cores=2,
-            nuts_sampler="nutpie",
-            random_seed=1,
-            progressbar=False,
-            quiet=True,
-            var_names=[rv.name for rv in built.free_RVs],
-        )
-    return time.perf_counter() - began, float(az.ess(trace["posterior"].to_dataset()).to_array().min())
 
 
 def main() -> None:
@@ -94,7 +74,9 @@ def main() -> None:
     )
     # The middle date has a typical number of rows.
     middle = batch.at_date(inputs, days[len(days) // 2])
-    seconds, ess = plain(arguments.dynamic, worldviews[0], middle.selection.rows, draws)
+    rows = middle.selection.rows
+    seconds, _, posterior = nuts(arguments.dynamic, worldviews[0], rows, draws, min(300, 3 * draws))
+    ess = float(az.ess(posterior).to_array().min())
     print(f"plain, {arguments.dynamic} as of {middle.as_of}: {seconds:.1f} s, least ESS {ess:.0f}")
     print(f"{cells * seconds * max(1.0, least / ess) / took:.1f} times the plain way")
 

@@ -21,7 +21,7 @@ os.environ.setdefault("PYTENSOR_FLAGS", "numba__fastmath=False")
 import arviz as az
 import jax
 import numpy as np
-import pymc as pm
+from plain import nuts
 
 from forecast import batch, evidence, inference, model
 from forecast.compilation import compile_model
@@ -71,22 +71,7 @@ def engine(names, rows, declared, settings):
 
 def plain(name, rows, worldview, draws):
     """Time nutpie and bridge sampling on one dynamic."""
-    declared = batch.declared_parameters(rows, worldview, [name])
-    began = time.perf_counter()
-    built = model.build([name], rows, declared, [1.0])
-    with built:
-        trace = pm.sample(
-            draws=draws,
-            tune=300,
-            chains=4,
-            cores=2,
-            random_seed=1,
-            progressbar=False,
-            quiet=True,
-            var_names=[rv.name for rv in built.free_RVs],
-        )
-    sampled = time.perf_counter() - began
-    posterior = trace["posterior"].to_dataset()
+    sampled, built, posterior = nuts(name, worldview, rows, draws)
     stacked = np.concatenate([posterior[rv.name].values for rv in built.free_RVs], axis=-1)
     compiled = compile_model(built)
     began = time.perf_counter()
