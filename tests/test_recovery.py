@@ -10,7 +10,7 @@ from forecast.compilation import compile_model
 from forecast.dynamics import DYNAMICS
 from forecast.indicators import INDICATORS
 
-SMALL = inference.Settings(islands=4, chains=128, final_sweeps=2)
+SMALL = inference.Settings(islands=4, chains=64, final_sweeps=2)
 
 
 def coverage(name: str, rows, simulations: int, level: float = 0.8) -> np.ndarray:

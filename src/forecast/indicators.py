@@ -412,7 +412,7 @@ BENCHMARK_SD = float(np.hypot(1.0, 1.5))
 MESSY_SD = 2.5
 """Sd of a messy-task benchmark's place around half automation, nats."""
 _Slope = Annotated[Array, _p(LogNormal(0.5, 0.5), "1/nat", "calibration", "rise of the logit score per nat")]
-_Spread = Annotated[Array, _p(HalfNormal(0.5), "logit", "calibration", "noise beyond sampling error")]
+_Spread = Annotated[Array, _p(LogNormal(0.3, 0.6), "logit", "calibration", "noise beyond sampling error")]
 
 
 def _benchmark(read: Reading, y: Observed, slope: Array, place: Array, spread: Array) -> Law:
