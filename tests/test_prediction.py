@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from forecast.dynamics import DYNAMICS, Path, make_grid
+from forecast.evidence import weights
 from forecast.prediction import (
     BANDS,
     QUANTILES,
@@ -256,12 +257,26 @@ def test_the_mixture_is_the_weighted_sum():
     np.testing.assert_allclose(mixed.se**2, sum((w * parts[n].se) ** 2 for n, w in weights.items()))
 
 
+def test_errors_of_weights_reach_the_mixture():
+    sure = {"a": np.full((2, 10), 2030.0), "b": np.full((2, 10), INF), "c": np.full((2, 10), 2030.0)}
+    log_evidence = np.random.default_rng(1).normal([[0.0], [0.5], [-1.0]], 0.2, (3, 8))
+    found = weights(log_evidence, np.full(3, 1 / 3))
+    mixed = mixture_cdf(
+        sure, dict(zip("abc", found.posterior, strict=True)), [2031.0, 2029.0], found.covariance
+    )
+    # All of `a` and `c` and none of `b` have happened: the error is that of the weight of `b`.
+    np.testing.assert_allclose(mixed.se, [found.posterior_se[1], 0.0], atol=1e-12)
+    assert mixed.never_se == pytest.approx(found.posterior_se[1])
+    # What has happened under every dynamic, or none, does not hang on their weights.
+    assert found.covariance.sum(0) == pytest.approx(np.zeros(3), abs=1e-12)
+
+
 def test_a_mixture_with_senseless_weights_is_refused():
     passages = {"amdahl": np.array([2030.0])}
     assert mixture_cdf(passages, {"amdahl": 1.0, "decaying": 0.0}, [2031.0]).probability.tolist() == [1.0]
-    for weights in ({"amdahl": 0.9}, {"amdahl": 1.5, "decaying": -0.5}):
+    for senseless in ({"amdahl": 0.9}, {"amdahl": 1.5, "decaying": -0.5}):
         with pytest.raises(ValueError, match="sum to 1"):
-            mixture_cdf(passages, weights, [2031.0])
+            mixture_cdf(passages, senseless, [2031.0])
     with pytest.raises(ValueError, match=r"no passages for 'amdhal'.*did you mean 'amdahl'"):
         mixture_cdf(passages, {"amdhal": 1.0}, [2031.0])
 

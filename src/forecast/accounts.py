@@ -234,10 +234,10 @@ def tally(
     parts: Sequence[Estimate], totals: Sequence[Estimate], weights: evidence.Weights, prior: np.ndarray
 ) -> dict[str, Any]:
     """The account from each dynamic's parts and exact total, the weights after and those before."""
-    w, spread = weights
-    within, exact = _mixed(parts, w, spread), _mixed(totals, w, spread)
+    w = weights.posterior
+    within, exact = _mixed(parts, weights), _mixed(totals, weights)
     slope = np.log(np.maximum(w, 1e-300) / prior)
-    first = Estimate(absorption.decided(w, prior), float(np.sqrt(((slope * spread) ** 2).sum())))
+    first = Estimate(absorption.decided(w, prior), float(np.sqrt(slope @ weights.covariance @ slope)))
     *group, absorbed, deviation = (Estimate(v, e) for v, e in zip(*within, strict=True))
     learnt, calibration = group[0], group[-1]
     named = Estimate(sum(g.value for g in group), 0.0)
@@ -307,14 +307,12 @@ def _exact(run: Run, k: int, name: str, before: Run | None) -> Estimate:
     return jackknife(np.mean, fit) - gained
 
 
-def _mixed(each: Sequence[Estimate], w: np.ndarray, spread: np.ndarray) -> Estimate:
+def _mixed(each: Sequence[Estimate], weights: evidence.Weights) -> Estimate:
     """Mean over dynamics by weight, with the errors of both."""
     values, errors = (np.stack([np.asarray(x, float) for x in part]) for part in zip(*each, strict=True))
-    shape = (-1,) + (1,) * (values.ndim - 1)
-    mean = (w.reshape(shape) * values).sum(0)
-    variance = ((w.reshape(shape) * errors) ** 2).sum(0)
-    variance += ((spread.reshape(shape) * (values - mean)) ** 2).sum(0)
-    return Estimate(mean, np.sqrt(variance))
+    variance = np.tensordot(weights.posterior**2, errors**2, 1)
+    variance += (values * np.tensordot(weights.covariance, values, 1)).sum(0)
+    return Estimate(np.tensordot(weights.posterior, values, 1), np.sqrt(np.maximum(variance, 0.0)))
 
 
 # The ledger ---------------------------------------------------------------------------------------------

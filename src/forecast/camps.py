@@ -122,7 +122,7 @@ def who_moved(run: Run, refits: Mapping[str, np.ndarray] | None = None) -> list[
 
 def needs(run: Run) -> list[dict[str, Any]]:
     """Log Bayes factor a dynamic needs against the others together to pass one half: -logit(weight)."""
-    w, se = run.weights
+    w, se, _ = run.weights
     return [
         {
             "dynamic": name,

@@ -14,6 +14,8 @@ class Weights(NamedTuple):
 
     posterior: np.ndarray
     posterior_se: np.ndarray
+    covariance: np.ndarray
+    """Covariance of the errors of `posterior`, (dynamic, dynamic); its rows sum to zero."""
 
 
 def mean_evidence(log_evidence: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -63,8 +65,9 @@ def weights(log_evidence: np.ndarray, odds: np.ndarray) -> Weights:
 
     count = log_evidence.shape[-1]
     without = np.stack([normalise(np.delete(log_evidence, i, axis=-1).mean(-1)) for i in range(count)])
-    error = np.sqrt((count - 1) * without.var(axis=0))
-    return Weights(normalise(mean_evidence(log_evidence)[0]), error)
+    away = without - without.mean(axis=0)
+    covariance = (count - 1) / count * away.T @ away
+    return Weights(normalise(mean_evidence(log_evidence)[0]), np.sqrt(np.diag(covariance)), covariance)
 
 
 def bayes_factors(

@@ -267,7 +267,7 @@ def _samples(
 def weight_rows(run: Run) -> pd.DataFrame:
     """Prior and posterior of each dynamic and its evidence, with Monte Carlo errors."""
     mean, se = evidence.mean_evidence(run.log_evidence)
-    posterior, posterior_se = run.weights()
+    posterior, posterior_se, _ = run.weights()
     return pd.DataFrame(
         {
             "as_of": run.as_of,

@@ -359,7 +359,12 @@ def milestone_cdf(times: ArrayLike, dates: ArrayLike) -> Cdf:
     return Cdf(p[:-1], se[:-1], float(1 - p[-1]), float(se[-1]))
 
 
-def mixture_cdf(passages: Mapping[str, ArrayLike], weights: Mapping[str, float], dates: ArrayLike) -> Cdf:
+def mixture_cdf(
+    passages: Mapping[str, ArrayLike],
+    weights: Mapping[str, float],
+    dates: ArrayLike,
+    covariance: np.ndarray | None = None,
+) -> Cdf:
     """Distribution of a first-passage date over all dynamics: each one's own times its weight, summed.
 
     Parameters
@@ -370,11 +375,13 @@ def mixture_cdf(passages: Mapping[str, ArrayLike], weights: Mapping[str, float],
         Posterior weight of each dynamic; they sum to one. One without weight needs no passages.
     dates
         Calendar years, (date,).
+    covariance
+        Covariance of the errors of the weights in their order, (dynamic, dynamic); none by default.
 
     Returns
     -------
     Cdf
-        Standard errors are those of the draws; the weights' own are not in them.
+        Standard errors are those of the draws and of the weights.
 
     Raises
     ------
@@ -384,13 +391,20 @@ def mixture_cdf(passages: Mapping[str, ArrayLike], weights: Mapping[str, float],
     if not math.isclose(sum(weights.values()), 1.0, abs_tol=1e-6) or min(weights.values()) < 0:
         raise ValueError(f"weights must be at least 0 and sum to 1, got {dict(weights)}")
     used = {name: weight for name, weight in weights.items() if weight > 0}
+    place = [list(weights).index(name) for name in used]
+    errors = np.zeros((len(used), len(used))) if covariance is None else covariance[np.ix_(place, place)]
     for name in used:
         if name not in passages:
             raise ValueError(f"no passages for '{name}', which has weight{did_you_mean(name, passages)}")
     parts = [milestone_cdf(passages[name], dates) for name in used]
     w = np.array(list(used.values()))
     p, se, never, never_se = (np.array([part[i] for part in parts]) for i in range(4))
-    return Cdf(w @ p, np.sqrt(w**2 @ se**2), float(w @ never), float(np.sqrt(w**2 @ never_se**2)))
+
+    def error(p: np.ndarray, se: np.ndarray) -> np.ndarray:
+        # Rounding can take a sum that is zero below it.
+        return np.sqrt(w**2 @ se**2 + np.maximum(((errors @ p) * p).sum(0), 0.0))
+
+    return Cdf(w @ p, error(p, se), float(w @ never), float(error(never, never_se)))
 
 
 def _draws(name: str, theta: xr.Dataset | Theta, needs: Iterable[str]) -> dict[str, Numbers]:

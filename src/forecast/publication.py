@@ -121,11 +121,8 @@ def _watched(run: Reading, trigger: Trigger) -> list[float]:
     year = vintages.decimal_year([trigger.by])
     passages = run.passages(str(trigger.milestone))
     mixed = dict(zip(run.dynamics, map(float, weights.posterior), strict=True))
-    found = prediction.mixture_cdf(passages, mixed, year)
-    p = float(found.probability[0])
-    # Errors of weights cancel in their sum, so only distances from the mixture count.
-    away = [float(prediction.milestone_cdf(passages[n], year).probability[0]) - p for n in run.dynamics]
-    return [p, float(np.hypot(found.se[0], np.linalg.norm(away * weights.posterior_se)))]
+    found = prediction.mixture_cdf(passages, mixed, year, weights.covariance)
+    return [float(found.probability[0]), float(found.se[0])]
 
 
 def moved(now: Mapping[str, Any], last: Mapping[str, Any]) -> list[dict[str, Any]]:

@@ -46,7 +46,9 @@ def record(
     weighed = weight_record(tree, manifest, odds)
     names = list(weighed["dynamics"])
     passed = [n for n, d in weighed["dynamics"].items() if d["gate"] == "pass"]
-    posterior = [d["posterior"] for d in weighed["dynamics"].values()]
+    prior = np.array([d["prior"] for d in weighed["dynamics"].values()])
+    log_evidence = runs.log_evidence(tree)
+    weights = evidence.weights(log_evidence, prior) if len(passed) == len(names) else None
     return {
         "as_of": manifest["as_of"],
         "worldview": manifest["worldview"],
@@ -57,14 +59,10 @@ def record(
         "dynamics": weighed["dynamics"],
         "bayes_factors": [
             {"a": a, "b": b, "log_bayes_factor": value, "se": error}
-            for (a, b), (value, error) in evidence.bayes_factors(
-                tuple(names), runs.log_evidence(tree)
-            ).items()
+            for (a, b), (value, error) in evidence.bayes_factors(tuple(names), log_evidence).items()
             if a in passed and b in passed
         ],
-        "milestones": _milestones(
-            tree, names, passed, None if None in posterior else np.array(posterior, float)
-        ),
+        "milestones": _milestones(tree, names, passed, weights),
     }
 
 
@@ -105,7 +103,7 @@ def weight_record(
 
 
 def _milestones(
-    tree: xr.DataTree, names: Sequence[str], passed: Sequence[str], posterior: np.ndarray | None
+    tree: xr.DataTree, names: Sequence[str], passed: Sequence[str], weights: evidence.Weights | None
 ) -> list[dict[str, Any]]:
     dates = prediction.report_dates()
     years = list(dates.values())
@@ -126,8 +124,9 @@ def _milestones(
             "never": None,
             "never_by_dynamic": {n: float(c.never) for n, c in each.items()},
         }
-        if posterior is not None:
-            mixture = prediction.mixture_cdf(times, dict(zip(names, posterior, strict=True)), years)
+        if weights is not None:
+            mixed = dict(zip(names, weights.posterior, strict=True))
+            mixture = prediction.mixture_cdf(times, mixed, years, weights.covariance)
             entry["by"] = dict(zip(dates, map(float, mixture.probability), strict=True))
             entry["by_se"] = dict(zip(dates, map(float, mixture.se), strict=True))
             entry["never"] = float(mixture.never)

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from forecast import figures, prediction, reports, runs, vintages
+from forecast import evidence, figures, prediction, reports, runs, vintages
 from forecast.figures import NEVER
 from forecast.indicators import INDICATORS
 from forecast.path_figures import PATHS
@@ -215,7 +215,7 @@ def milestone_table(stored: Sequence[Stored], dates: np.ndarray | None = None) -
     DataFrame
         ``worldview``, ``milestone``, ``dynamic`` (empty for the mixture), ``date`` (calendar year, or
         `figures.NEVER` for not by the end of the paths), ``probability``, ``error`` (one standard error of
-        the draws). The mixture is missing where a fit failed.
+        draws and weights). The mixture is missing where a fit failed.
     """
     rows: list[tuple[Any, ...]] = []
     for one in stored:
@@ -223,12 +223,14 @@ def milestone_table(stored: Sequence[Stored], dates: np.ndarray | None = None) -
         names = sound(one)
         passages = {n: one.tree[f"{n}/predictions"].to_dataset()["passage"] for n in names}
         weights = {n: one.record["dynamics"][n]["posterior"] for n in names}
+        prior = np.array([entry["prior"] for entry in one.record["dynamics"].values()])
+        covariance = evidence.weights(runs.log_evidence(one.tree), prior).covariance
         whole = len(names) == len(one.record["dynamics"])
         for m in (str(m) for m in passages[names[0]]["milestone"].values) if names else ():
             times = {n: p.sel(milestone=m).values for n, p in passages.items()}
             cdfs = {n: prediction.milestone_cdf(t, when) for n, t in times.items()}
             if whole:
-                cdfs[""] = prediction.mixture_cdf(times, weights, when)
+                cdfs[""] = prediction.mixture_cdf(times, weights, when, covariance)
             for n, cdf in cdfs.items():
                 entries = zip(
                     (*when, NEVER), (*cdf.probability, cdf.never), (*cdf.se, cdf.never_se), strict=True
