@@ -9,7 +9,7 @@ ROOT = Path(__file__).parents[1]
 SOURCES = {p.stem: p for p in sorted((ROOT / "src" / "forecast").glob("*.py")) if p.stem != "__init__"}
 
 FLOORS = (
-    ("schema", "kernels", "compilation", "bridge", "inference", "evidence", "absorption"),
+    ("schema", "kernels", "compilation", "particles", "bridge", "inference", "evidence", "absorption"),
     ("priors", "vintages", "runs", "laws"),
     ("dynamics", "indicators", "selection", "prediction", "scoring", "baselines"),
     ("model", "readings", "reports", "figures", "worldviews"),
@@ -33,7 +33,6 @@ LINES = 500
 LONGER = {
     "dynamics": "one family of equations; its schema, a line for each field of each prior, is most of it",
     "indicators": "one registry of short observation models whose priors take a line for each field",
-    "inference": "one sampler; its kernel, ladder and evidence make sense only together",
     "model": "one joint density, its draws and its rows at given parameters, which must agree line by line",
     "vintages": "one archive: what is read, checked, dated and appended share a table of columns",
 }
@@ -92,9 +91,9 @@ def test_imports_are_found_in_functions_too(tmp_path):
     assert imported(file) == {"runs", "batch", "cli", "model"}
 
 
-@pytest.mark.parametrize("room", ["bridge", "compilation", "evidence", "inference", "kernels"])
+@pytest.mark.parametrize("room", ["bridge", "compilation", "evidence", "inference", "kernels", "particles"])
 def test_the_engine_knows_nothing_of_dynamics(room):
-    assert imported(SOURCES[room]) <= {"schema", "kernels", "compilation", "bridge"}
+    assert imported(SOURCES[room]) <= {"schema", "kernels", "compilation", "particles", "bridge"}
 
 
 def test_no_room_is_a_lumber_room():

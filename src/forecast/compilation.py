@@ -26,6 +26,9 @@ _CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "for
 jax.config.update("jax_compilation_cache_dir", str(_CACHE))
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 1.0)
 
+BLOCK = 1024
+"""Particles evaluated at a time, so that one compilation serves every number of them."""
+
 
 @dataclass(frozen=True)
 class Compiled:
@@ -230,3 +233,33 @@ def _move(
     y, _, _, step_size, key, states, total = jax.lax.fori_loop(0, steps, move, start)
     chains = Chains(values(y), chains.label, step_size, key)
     return chains, values(states), total[0], total[1]
+
+
+def in_blocks(function: Callable[..., Any], arrays: tuple[np.ndarray, ...], data: Any) -> list[np.ndarray]:
+    """Evaluate in blocks of one size and join the results."""
+    size = len(arrays[0])
+    pad = -size % BLOCK
+    padded = [np.concatenate([a, np.repeat(a[-1:], pad, axis=0)]) for a in arrays]
+    blocks = [
+        [np.asarray(y) for y in function(*(jnp.asarray(a[i : i + BLOCK]) for a in padded), data)]
+        for i in range(0, size + pad, BLOCK)
+    ]
+    return [np.concatenate(parts)[:size] for parts in zip(*blocks, strict=True)]
+
+
+def _finite(values: np.ndarray) -> np.ndarray:
+    return np.nan_to_num(values, nan=-1e300, neginf=-1e300)
+
+
+def log_densities(compiled: Compiled, x: np.ndarray, data: Any) -> tuple[np.ndarray, np.ndarray]:
+    """Log prior and log likelihood under every label, (particle, label) each."""
+    prior, likelihood = in_blocks(compiled.densities, (x,), data)
+    return _finite(prior), _finite(likelihood)
+
+
+def log_density(
+    compiled: Compiled, x: np.ndarray, label: np.ndarray, data: Any
+) -> tuple[np.ndarray, np.ndarray]:
+    """Log prior and log likelihood under the given labels, (particle,) each."""
+    prior, likelihood = in_blocks(compiled.density, (x, label), data)
+    return _finite(prior), _finite(likelihood)

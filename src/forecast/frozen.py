@@ -25,6 +25,7 @@ from forecast.accounts import Run, number, pairs
 from forecast.camps import groups_of_rows, without_rows
 from forecast.compilation import Compiled
 from forecast.dynamics import DYNAMICS
+from forecast.particles import Gaussian
 from forecast.priors import Parameter
 from forecast.schema import BELT
 
@@ -79,7 +80,7 @@ def coalitions() -> list[tuple[str, ...]]:
 
 def conditional(
     run: Run, declared: Mapping[str, Parameter], held: Sequence[str], seed: int, size: int = 2000
-) -> inference.Gaussian:
+) -> Gaussian:
     """Where the posterior lies once some scores are zero: each dynamic's draws, conditioned as a Gaussian.
 
     Parameters
@@ -101,9 +102,7 @@ def conditional(
         scores.append(dict(zip(mine.names, moved.T, strict=True)))
     x = model.from_scores(list(DYNAMICS), declared, run.rows, scores, seed)
     centre, spread = absorption.moments(x.reshape(-1, x.shape[-1]))
-    return inference.Gaussian(
-        centre, inference.INFLATION * np.linalg.cholesky(spread + 1e-9 * np.eye(len(centre)))
-    )
+    return Gaussian(centre, inference.INFLATION * np.linalg.cholesky(spread + 1e-9 * np.eye(len(centre))))
 
 
 class Refitter:

@@ -27,12 +27,11 @@ from scipy.linalg import solve_triangular
 from scipy.special import logsumexp
 
 from forecast.bridge import bridge, constants, jackknife_values
-from forecast.compilation import Chains, Compiled, Metric
+from forecast.compilation import Chains, Compiled, Metric, in_blocks, log_densities, log_density
+from forecast.particles import Gaussian, Particles, by_island, deal, halves, moments, next_power, systematic
 
 MAX_LEAPFROGS = 24
 """Longest trajectory, in leapfrog steps."""
-BLOCK = 1024
-"""Particles evaluated at a time, so that one compilation serves every number of them."""
 Progress = Callable[[str, float], None]
 """Told what is being done, and the share done."""
 Data = Mapping[str, np.ndarray]
@@ -67,38 +66,6 @@ PILOT_ESS = 0.3
 """Effective share of particles in the run that only finds where the posterior lies."""
 INFLATION = 1.1
 """Standard deviations of the starting Gaussian over those of the particles it is fitted to."""
-
-
-class Gaussian(NamedTuple):
-    """A normal distribution by mean (dimension,) and lower Cholesky factor of its covariance."""
-
-    mean: np.ndarray
-    factor: np.ndarray
-
-    def draw(self, rng: np.random.Generator, size: int) -> np.ndarray:
-        """(size, dimension)."""
-        return self.mean + rng.standard_normal((size, len(self.mean))) @ self.factor.T
-
-    def log_density(self, x: np.ndarray) -> np.ndarray:
-        """Log density of each point, (point,)."""
-        y = solve_triangular(self.factor, (x - self.mean).T, lower=True)
-        constant = np.log(np.diag(self.factor)).sum() + 0.5 * len(self.mean) * np.log(2 * np.pi)
-        return np.asarray(-0.5 * (y**2).sum(0) - constant)
-
-
-class Particles(NamedTuple):
-    """Particles of all islands, states of one chain in a row, on a path between two densities."""
-
-    x: np.ndarray
-    """(island, particle, dimension)"""
-    start: np.ndarray
-    """Log density at the beginning of the path, (island, particle, label)."""
-    end: np.ndarray
-    """Log density at its end, (island, particle, label)."""
-
-    def log_target(self, log_pseudo: np.ndarray, power: float) -> np.ndarray:
-        """Log joint density of particle and label at a point of the path, (island, particle, label)."""
-        return log_pseudo + (1 - power) * self.start + power * self.end
 
 
 class Stage(NamedTuple):
@@ -209,7 +176,7 @@ def sample(
     s, rng, K = settings, run.rng, compiled.labels
 
     def ends(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        prior, likelihood = _densities(compiled, x, inputs)
+        prior, likelihood = log_densities(compiled, x, inputs)
         return np.broadcast_to(reference.log_density(x)[:, None], prior.shape), prior + likelihood
 
     leg = _Leg(ends, lambda t: ((1 - t, t, t), inputs), reference)
@@ -222,10 +189,10 @@ def sample(
     # The draws: chains split evenly over labels, each kept at its own.
     per_label = max(1, s.chains // K)
     chosen = [
-        [cloud.x[i, _systematic(rng, responsibility[i, :, k], per_label)] for k in range(K)]
+        [cloud.x[i, systematic(rng, responsibility[i, :, k], per_label)] for k in range(K)]
         for i in range(s.islands)
     ]
-    draws = _draw(run, np.array(chosen), leg, _metric(leg, _halves(cloud.x)))
+    draws = _draw(run, np.array(chosen), leg, _metric(leg, halves(cloud.x)))
     estimate = _along(path, _cloud(np.moveaxis(draws, 0, 1).reshape(s.islands, -1, draws.shape[-1]), leg))
     check = np.array([one_shot(compiled, rng, draws[k], k, inputs) for k in range(K)])
     return Fit(draws, jackknife_values(estimate, s.islands), check, tuple(run.stages), run.step_size)
@@ -272,7 +239,7 @@ def _reread(
     The draws of each label are used under all labels; labels that no draw connects keep the guess.
     """
     K, islands, count, D = draws.shape
-    joint = np.add(*_densities(compiled, draws.reshape(-1, D), data)).reshape(K, islands, count, K)
+    joint = np.add(*log_densities(compiled, draws.reshape(-1, D), data)).reshape(K, islands, count, K)
 
     def estimate(used: np.ndarray) -> np.ndarray:
         return constants(joint[:, used].reshape(-1, K), np.full(K, len(used) * count), guess(used))
@@ -287,13 +254,13 @@ def _pilot(run: _Run, inputs: Any, draw_prior: Callable[[int, int], np.ndarray])
     x = draw_prior(int(run.rng.integers(2**31)), s.islands * size)
 
     def ends(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        prior, likelihood = _densities(compiled, x, inputs)
+        prior, likelihood = log_densities(compiled, x, inputs)
         return prior, prior + likelihood
 
     leg = _Leg(ends, lambda t: ((0.0, 1.0, t), inputs))
-    cloud = _cloud(_spread(x, s.islands, K), leg)
+    cloud = _cloud(deal(x, s.islands, K), leg)
     path = _temper(run, cloud, leg, PILOT_ESS, PILOT_SWEEPS, "looking for the posterior", quick=True)
-    mean, factor = _moments(path[-1].cloud.x)
+    mean, factor = moments(path[-1].cloud.x)
     run.stages.clear()
     return Gaussian(mean, INFLATION * factor)
 
@@ -322,21 +289,21 @@ def _temper(
     path = [_Visit(0.0, cloud, np.zeros(cloud.x.shape[:2], int), np.full(K, -np.log(K)), 0.0)]
     while path[-1].power < 1.0:
         power, cloud, _, log_pseudo, log_z = path[-1]
-        new = _next_power(cloud, log_pseudo, power, ess)
+        new = next_power(cloud, log_pseudo, power, ess)
         before = logsumexp(cloud.log_target(log_pseudo, power), axis=-1)
         shift = logsumexp(cloud.log_target(log_pseudo, new) - before[..., None], axis=(0, 1))
         log_pseudo = log_pseudo - shift - logsumexp(log_pseudo - shift)
         target = cloud.log_target(log_pseudo, new)
         weight = logsumexp(target, axis=-1) - before
         log_z += logsumexp(weight) - np.log(weight.size)
-        metric = _metric(leg, _halves(cloud.x, weight))
-        chosen = np.stack([_systematic(rng, w, s.chains) for w in weight])
+        metric = _metric(leg, halves(cloud.x, weight))
+        chosen = np.stack([systematic(rng, w, s.chains) for w in weight])
         x = np.take_along_axis(cloud.x, chosen[..., None], axis=1)
         target = np.take_along_axis(target, chosen[..., None], axis=1)
         label = np.argmax(target + rng.gumbel(size=target.shape), axis=-1)
         moves, times = (1, 1) if quick and new < 1.0 else (s.steps, sweeps)
         states = _stage(run, x.reshape(-1, x.shape[-1]), label.ravel(), leg, new, metric, times, moves)
-        cloud = _cloud(_by_island(states, s.islands), leg)
+        cloud = _cloud(by_island(states, s.islands), leg)
         path.append(_Visit(new, cloud, np.repeat(label, moves * times, axis=1), log_pseudo, log_z))
         run.report(what, new)
     return path
@@ -380,7 +347,7 @@ def _draw(run: _Run, origin: np.ndarray, leg: _Leg, metric: Metric) -> np.ndarra
         kept.append(states)
         run.stages.append(stage)
         run.report("drawing", (n + 1) / (s.final_sweeps * s.sweeps))
-    draws = _by_island(np.concatenate(kept), islands * K).reshape(islands, K, -1, D)
+    draws = by_island(np.concatenate(kept), islands * K).reshape(islands, K, -1, D)
     return np.ascontiguousarray(np.moveaxis(draws, 1, 0))
 
 
@@ -423,7 +390,7 @@ def advance(
 
     def ends(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         which = np.repeat(label, len(x) // len(label))
-        first, last = (np.add(*_density(compiled, x, which, data)) for data in (before, after))
+        first, last = (np.add(*log_density(compiled, x, which, data)) for data in (before, after))
         return first, last
 
     def at(t: float) -> tuple[tuple[float, float, float], Any]:
@@ -434,7 +401,7 @@ def advance(
     power, log_z = 0.0, np.zeros(islands * K)
     while power < 1.0:
         new_power = min(
-            _next_power(Particles(*(a[label == k] for a in cloud)), np.zeros(1), power, s.ess)
+            next_power(Particles(*(a[label == k] for a in cloud)), np.zeros(1), power, s.ess)
             for k in range(K)
         )
         weight = (new_power - power) * (cloud.end - cloud.start)[..., 0]
@@ -442,14 +409,14 @@ def advance(
         power = new_power
         # Labels differ in their increments, and none may set the coordinates alone.
         even = weight - logsumexp(weight, axis=1, keepdims=True)
-        metric = _metric(leg, _halves(cloud.x, even))
-        chosen = np.stack([_systematic(run.rng, w, per_label) for w in weight])
+        metric = _metric(leg, halves(cloud.x, even))
+        chosen = np.stack([systematic(run.rng, w, per_label) for w in weight])
         origin = np.take_along_axis(cloud.x, chosen[..., None], axis=1)
         if power < 1.0:
             states = _stage(
                 run, origin.reshape(-1, D), np.repeat(label, per_label), leg, power, metric, s.sweeps, s.steps
             )
-            cloud = _cloud(_by_island(states, islands * K), leg)
+            cloud = _cloud(by_island(states, islands * K), leg)
             run.report("reweighting", power)
     draws = _draw(run, origin.reshape(islands, K, per_label, D), leg, metric)
     check = np.array([one_shot(compiled, run.rng, draws[k], k, after) for k in range(K)])
@@ -481,82 +448,6 @@ def _cloud(x: np.ndarray, leg: _Leg) -> Particles:
     return Particles(x, start.reshape(*x.shape[:2], -1), end.reshape(*x.shape[:2], -1))
 
 
-def _systematic(rng: np.random.Generator, log_weight: np.ndarray, size: int) -> np.ndarray:
-    """Systematic resampling, (size,) indices in increasing order."""
-    weight = np.exp(log_weight - logsumexp(log_weight))
-    at = (rng.random() + np.arange(size)) / size
-    return np.minimum(np.searchsorted(np.cumsum(weight), at), len(weight) - 1)
-
-
-def _next_power(cloud: Particles, log_pseudo: np.ndarray, power: float, ess: float) -> float:
-    """Largest power whose weights keep the effective share of particles at `ess`."""
-    now = logsumexp(cloud.log_target(log_pseudo, power), axis=-1)
-
-    def share(new: float) -> float:
-        w = (logsumexp(cloud.log_target(log_pseudo, new), axis=-1) - now).ravel()
-        return float(np.exp(2 * logsumexp(w) - logsumexp(2 * w)) / len(w))
-
-    if share(1.0) >= ess:
-        return 1.0
-    low, high = power, 1.0
-    for _ in range(30):
-        middle = np.sqrt(low * high) if low > 0 and high / low > 2 else 0.5 * (low + high)
-        low, high = (middle, high) if share(middle) >= ess else (low, middle)
-    # Where much of the prior is impossible no step keeps the share; take the least one.
-    return low if low > power else high
-
-
-def _in_blocks(function: Callable[..., Any], arrays: tuple[np.ndarray, ...], data: Any) -> list[np.ndarray]:
-    """Evaluate in blocks of one size and join the results."""
-    size = len(arrays[0])
-    pad = -size % BLOCK
-    padded = [np.concatenate([a, np.repeat(a[-1:], pad, axis=0)]) for a in arrays]
-    blocks = [
-        [np.asarray(y) for y in function(*(jnp.asarray(a[i : i + BLOCK]) for a in padded), data)]
-        for i in range(0, size + pad, BLOCK)
-    ]
-    return [np.concatenate(parts)[:size] for parts in zip(*blocks, strict=True)]
-
-
-def _finite(values: np.ndarray) -> np.ndarray:
-    return np.nan_to_num(values, nan=-1e300, neginf=-1e300)
-
-
-def _densities(compiled: Compiled, x: np.ndarray, data: Any) -> tuple[np.ndarray, np.ndarray]:
-    """Log prior and log likelihood under every label, (particle, label) each."""
-    prior, likelihood = _in_blocks(compiled.densities, (x,), data)
-    return _finite(prior), _finite(likelihood)
-
-
-def _density(
-    compiled: Compiled, x: np.ndarray, label: np.ndarray, data: Any
-) -> tuple[np.ndarray, np.ndarray]:
-    """Log prior and log likelihood under the given labels, (particle,) each."""
-    prior, likelihood = _in_blocks(compiled.density, (x, label), data)
-    return _finite(prior), _finite(likelihood)
-
-
-def _moments(x: np.ndarray, log_weight: np.ndarray | None = None) -> Gaussian:
-    """Gaussian with the weighted moments of all islands."""
-    flat = x.reshape(-1, x.shape[-1])
-    weight = np.full(len(flat), 1 / len(flat))
-    if log_weight is not None:
-        weight = np.exp(log_weight - logsumexp(log_weight)).ravel()
-    mean = weight @ flat
-    centred = flat - mean
-    covariance = (centred * weight[:, None]).T @ centred
-    covariance[np.diag_indices_from(covariance)] += 1e-6 * np.trace(covariance) / len(mean)
-    return Gaussian(mean, np.linalg.cholesky(covariance))
-
-
-def _halves(x: np.ndarray, log_weight: np.ndarray | None = None) -> tuple[Gaussian, Gaussian]:
-    """For each half of the islands, a Gaussian with the moments of the other half."""
-    half = len(x) // 2
-    parts = (slice(half, None), slice(half))
-    first, second = (_moments(x[p], None if log_weight is None else log_weight[p]) for p in parts)
-    return first, second
-
-
 def _metric(leg: _Leg, around: tuple[Gaussian, Gaussian]) -> Metric:
     """Coordinates in which each of `around` is standard normal, and the path's reference in them."""
     mean, factor = (np.stack(parts) for parts in zip(*around, strict=True))
@@ -566,21 +457,6 @@ def _metric(leg: _Leg, around: tuple[Gaussian, Gaussian]) -> Metric:
         away = (mean - leg.reference.mean).T
         shift = solve_triangular(leg.reference.factor, away, lower=True).T
     return Metric(*(jnp.asarray(a) for a in (mean, factor, tilt, shift)))
-
-
-def _spread(x: np.ndarray, islands: int, labels: int) -> np.ndarray:
-    """Deal draws whose labels cycle 0, 1, ... to islands so that each has every label equally."""
-    if len(x) % (islands * labels):
-        raise ValueError("particles per island must be a multiple of the number of labels")
-    rounds = x.reshape(-1, islands, labels, x.shape[-1])
-    return np.moveaxis(rounds, 1, 0).reshape(islands, -1, x.shape[-1])
-
-
-def _by_island(states: np.ndarray, islands: int) -> np.ndarray:
-    """(step, island x chain, dimension) -> (island, chain x step, dimension), chains contiguous."""
-    steps, total, D = states.shape
-    shaped = states.reshape(steps, islands, total // islands, D)
-    return np.moveaxis(shaped, 0, 2).reshape(islands, -1, D)
 
 
 def one_shot(
@@ -597,7 +473,7 @@ def one_shot(
     """
 
     def log_target(x: np.ndarray) -> np.ndarray:
-        prior, likelihood = _density(compiled, x, np.full(len(x), label), data)
+        prior, likelihood = log_density(compiled, x, np.full(len(x), label), data)
         return prior + likelihood
 
     return bridge(draws, log_target, rng)
@@ -607,7 +483,7 @@ def describe(compiled: Compiled, fit: Fit, label: int, data: Data | None = None)
     """Values of the model's deterministics at the draws of one label, with dims (chain, draw, ...)."""
     draws = fit.draws[label]
     x = draws.reshape(-1, draws.shape[-1])
-    values = _in_blocks(compiled.outputs, (x, np.full(len(x), label)), _inputs(compiled, data))
+    values = in_blocks(compiled.outputs, (x, np.full(len(x), label)), _inputs(compiled, data))
     model = compiled.model
     coords = {d: np.asarray(model.coords[d]) for d in model.coords if model.coords[d] is not None}
     found = {}
