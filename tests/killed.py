@@ -91,7 +91,7 @@ def main() -> None:
     first, second, folder, points, seed = sys.argv[1:]
     inputs = batch.load_inputs(ROOT / "data", ROOT / "priors")
     # Under one name, as one job whose content changed.
-    one, two = (scheduling.plan("job", load_job(Path(p)), inputs) for p in (first, second))
+    one, two = (scheduling.plan("job", load_job(Path(p)), inputs, ROOT / "data") for p in (first, second))
     place, rng = Path(folder), random.Random(int(seed))
     start, out = place / "start", place / "out"
     child(one, start, out, None, None)

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import xarray as xr
 
+import page_store
 from forecast import batch, history, prediction, workers
 from forecast.dynamics import DYNAMICS
 
@@ -74,6 +75,16 @@ def fit(step: history.Step, before: history.Stored | None) -> history.Stored:
         "increment": None,
     }
     return history.Stored(xr.DataTree.from_dict(parts), manifest)
+
+
+def with_draws(step: history.Step, before: history.Stored | None) -> history.Stored:
+    """A made-up run that has draws, those of the prior, as a page and scenarios need them."""
+    tree, _ = page_store.made(step.worldview.name, 0.5, step.inputs.selection)
+    rows = len(step.inputs.selection.rows)
+    for name in NAMES:
+        none = xr.Dataset({"rows": (("chain", "draw", "row"), np.zeros((4, 25, rows)))})
+        tree[f"{name}/log_likelihood"] = xr.DataTree(none)
+    return history.Stored(tree, fit(step, before).manifest | {"priors": {}})
 
 
 def fail_rapid(step: history.Step, before: history.Stored | None) -> history.Stored:

@@ -68,8 +68,8 @@ def test_every_table_is_read(read):
             "gates.failed: should be 'hold' or 'leave out', not 'publish'",
         ),
         (f"{DATES}[gates]\nweight_se = nan", "gates.weight_se: should be a finite number, not nan"),
-        (f"{DATES}[outputs]\nfolder = 'x'", "a folder and history = true or hub = true go together"),
-        (f"{DATES}[outputs]\nhub = true", "a folder and history = true or hub = true go together"),
+        (f"{DATES}[outputs]\nfolder = 'x'", "a folder goes with history, hub, report or scenarios"),
+        (f"{DATES}[outputs]\nhub = true", "a folder goes with history, hub, report or scenarios"),
         (f"{DATES}[outputs]\nfolder = 'x'\nhub = true\nteam = 'a b'", "outputs.team"),
         (f'{DATES}{TRIGGER}dynamic = "amdahl"', "give one of above, below, up and down"),
         (

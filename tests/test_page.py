@@ -402,8 +402,9 @@ def test_what_other_commands_say_has_its_sections(visit, store, tmp_path):
     assert "takes" in tab.inner_text("#scenarios h3") and "0.25" in tab.inner_text("#backtest")
 
 
-def test_scenarios_without_an_answer_have_no_section():
-    assert page_records.scenarios([asked()[0] | {"weights": None}], lambda *_: {}) is None
+def test_scenarios_without_an_answer_say_so_in_a_table():
+    section = page_records.scenarios([asked()[0] | {"weights": None, "note": "a refit can"}], lambda *_: {})
+    assert section["figures"] == [] and section["tables"][0]["rows"][0][1:] == ["none", "a refit can"]
 
 
 @pytest.mark.parametrize(

@@ -47,13 +47,13 @@ def inputs() -> batch.Inputs:
 
 @pytest.fixture(scope="module")
 def todo(inputs) -> scheduling.Plan:
-    return scheduling.plan("job", Job.model_validate(JOB), inputs)
+    return scheduling.plan("job", Job.model_validate(JOB), inputs, ROOT / "data")
 
 
 @pytest.fixture(scope="module")
 def chained(inputs) -> scheduling.Plan:
     """One worldview stepped over two days."""
-    return scheduling.plan("job", Job.model_validate(JOB | CHAIN), inputs)
+    return scheduling.plan("job", Job.model_validate(JOB | CHAIN), inputs, ROOT / "data")
 
 
 @pytest.fixture
@@ -161,11 +161,13 @@ def test_days_outside_the_archive_are_refused(archive, dates, said):
 )
 def test_a_job_that_names_what_does_not_exist_is_refused(inputs, fields, said):
     with pytest.raises(InputError, match=said):
-        scheduling.plan("job", Job.model_validate(JOB | fields), inputs)
+        scheduling.plan("job", Job.model_validate(JOB | fields), inputs, ROOT / "data")
 
 
 def test_settings_of_the_sampler_are_in_the_keys(inputs, todo):
-    other = scheduling.plan("job", Job.model_validate(JOB | {"sampler": {"chains": 16}}), inputs)
+    other = scheduling.plan(
+        "job", Job.model_validate(JOB | {"sampler": {"chains": 16}}), inputs, ROOT / "data"
+    )
     assert other.steps[0].settings.chains == 16
     assert not {s.key for s in other.steps} & {s.key for s in todo.steps}
 
@@ -229,10 +231,36 @@ def test_odds_cross_without_another_fit(here, todo, crossed):
 def test_a_hub_is_published_that_passes_the_checks_of_hubs(here, inputs):
     fields = {"worldviews": ["neutral"], "odds": ["own", "rapid"], "dates": {"on": DAYS[:1]}, "triggers": []}
     job = Job.model_validate(JOB | fields | {"outputs": {"folder": "out", "hub": True, "samples": 2}})
-    assert do(scheduling.plan("job", job, inputs), here / "store")["published"] == "new"
+    assert do(scheduling.plan("job", job, inputs, ROOT / "data"), here / "store")["published"] == "new"
     # It was checked before it was put in place; the crossing is a model of its own.
     models = sorted(p.name for p in (here / "out/hub/model-output").iterdir())
     assert models == ["forecast-neutral", "forecast-neutral_at_rapid"]
+
+
+def test_a_page_and_scenarios_are_published(here, inputs):
+    asked = ["trial_shows_slowdown_again", "two_years_of_plateau"]
+    fields = {
+        "dates": {"on": DAYS},
+        "triggers": [],
+        "outputs": {"folder": "out", "report": True, "scenarios": asked},
+    }
+    job = Job.model_validate(JOB | fields)
+    assert do(scheduling.plan("job", job, inputs, ROOT / "data"), here / "store", made.with_draws)
+    met = json.loads((here / "out/scenarios.json").read_text())
+    assert [(m["scenario"], m["worldview"], m["as_of"]) for m in met] == [
+        (name, worldview, "2025-06-30") for name in asked for worldview in ("neutral", "rapid")
+    ]
+    page = (here / "out/report.html").read_text()
+    assert all(m["title"] in page for m in met) and "2025-03-31" in page
+    before = files(here / "out")
+    again = do(scheduling.plan("job", job, inputs, ROOT / "data"), here / "store", never)
+    assert again["published"] == "unchanged" and files(here / "out") == before
+
+
+def test_a_scenario_that_does_not_exist_is_refused_before_any_fit(inputs):
+    outputs = {"outputs": {"folder": "out", "scenarios": ["two_years_of_platau"]}}
+    with pytest.raises(InputError, match=r"did you mean .two_years_of_plateau."):
+        scheduling.plan("job", Job.model_validate(JOB | outputs), inputs, ROOT / "data")
 
 
 # Gates ----------------------------------------------------------------------------------------------------
@@ -471,7 +499,7 @@ SMALL = {"islands": 3, "chains": 16, "steps": 2, "final_sweeps": 1}
 @pytest.fixture(scope="module")
 def real(inputs) -> scheduling.Plan:
     fields = CHAIN | {"worldviews": ["neutral", "rapid"], "sampler": SMALL}
-    return scheduling.plan("job", Job.model_validate(JOB | fields), inputs)
+    return scheduling.plan("job", Job.model_validate(JOB | fields), inputs, ROOT / "data")
 
 
 @pytest.mark.slow

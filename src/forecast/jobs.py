@@ -73,11 +73,18 @@ class Outputs(_Table):
     """First part of the names of models in the hub."""
     samples: int = Field(0, ge=0)
     """Joint draws of milestone dates in the hub."""
+    scenarios: list[str] = []
+    """``scenarios.json``: each, a file or the name of a shipped one, met by the newest run of each worldview
+    at its own odds, as `forecast whatif --no-refit --format json`."""
+    report: bool = False
+    """``report.html``, as `forecast report`, with the scenarios."""
 
     @model_validator(mode="after")
     def _consistent(self) -> Outputs:
-        if (self.folder is None) == (self.history or self.hub):
-            raise ValueError("a folder and history = true or hub = true go together; give both or neither")
+        if (self.folder is None) == bool(self.history or self.hub or self.report or self.scenarios):
+            raise ValueError(
+                "a folder goes with history, hub, report or scenarios; give it and one of them, or none"
+            )
         return self
 
 
@@ -128,6 +135,7 @@ class Job(_Table):
         for what, names in (
             ("worldviews", self.worldviews),
             ("odds", self.odds),
+            ("outputs.scenarios", self.outputs.scenarios),
             ("triggers", [t.name for t in self.triggers]),
             ("dates.on", self.dates.on),
         ):

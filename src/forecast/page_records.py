@@ -93,8 +93,8 @@ def absorption(explained: Sequence[Mapping[str, Any]], figure: Figure) -> dict[s
     }
 
 
-def scenarios(asked: Sequence[Mapping[str, Any]], figure: Figure) -> dict[str, Any] | None:
-    """What hypothetical rows would do; None if none of them has an answer.
+def scenarios(asked: Sequence[Mapping[str, Any]], figure: Figure) -> dict[str, Any]:
+    """What hypothetical rows would do; those without an answer are in the table alone.
 
     Parameters
     ----------
@@ -104,27 +104,27 @@ def scenarios(asked: Sequence[Mapping[str, Any]], figure: Figure) -> dict[str, A
         Makes a figure of a chart.
     """
     answered = [one for one in asked if one["weights"]]
-    if not answered:
-        return None
-    names = list(answered[0]["weights"])
+    names = list(answered[0]["weights"]) if answered else ["answer"]
+
+    def cells(weights: Mapping[str, Any] | None) -> list[str]:
+        if weights is None:
+            return ["none"] * len(names)
+        sides = ((w["before"], w["after"]) for w in weights.values())
+        return [f"{b['value']:.2f} to {a['value']:.2f} ± {a['se']:.2f}" for b, a in sides]
+
     rows = [
-        [
-            f"{one['title']}, {one['worldview']}",
-            *(
-                f"{w['before']['value']:.2f} to {w['after']['value']:.2f} ± {w['after']['se']:.2f}"
-                for w in one["weights"].values()
-            ),
-            one.get("note") or "",
-        ]
-        for one in answered
+        [f"{one['title']}, {one['worldview']}", *cells(one["weights"]), one.get("note") or ""]
+        for one in asked
     ]
     table = {"columns": ["scenario and worldview", *names, "note"], "rows": rows}
     return {
         "id": "scenarios",
         "nav": "What would change minds",
         "text": "Rows nobody has published, put through the same update: questions, not forecasts.",
-        "figures": [figure("fig-scenarios", absorption_figures.scenarios(answered), table, 250)],
-        "tables": [],
+        "figures": [figure("fig-scenarios", absorption_figures.scenarios(answered), table, 250)]
+        if answered
+        else [],
+        "tables": [] if answered else [{"title": "Scenarios", **table}],
     }
 
 

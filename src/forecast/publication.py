@@ -13,10 +13,24 @@ import xarray as xr
 from rich.console import Group, RenderableType
 from rich.text import Text
 
-from forecast import comparison, export, hub, prediction, reports, runs, vintages
+from forecast import (
+    accounts,
+    batch,
+    comparison,
+    export,
+    hub,
+    page,
+    prediction,
+    reports,
+    runs,
+    scenarios,
+    views,
+    vintages,
+)
 from forecast.batch import Inputs
 from forecast.comparison import NOISE
 from forecast.jobs import OWN, Gates, Job, Outputs, Trigger
+from forecast.scenarios import Scenario
 from forecast.schema import InputError, did_you_mean
 from forecast.worldviews import Worldview, late_names, pick_worldviews
 
@@ -195,7 +209,9 @@ def fired(
 # Outputs ----------------------------------------------------------------------------------------------
 
 
-def content(readings: Sequence[Reading], inputs: Inputs, outputs: Outputs) -> str:
+def content(
+    readings: Sequence[Reading], inputs: Inputs, outputs: Outputs, asked: Sequence[Scenario] = ()
+) -> str:
     """Hash of all a publication is made of: runs, odds, assumptions, the archive, and what is asked for."""
     made_of = {
         "runs": [[one.worldview, one.manifest["key"], one.odds, one.manifest["gate"]] for one in readings],
@@ -204,22 +220,33 @@ def content(readings: Sequence[Reading], inputs: Inputs, outputs: Outputs) -> st
         "indicators": inputs.archive.indicators.to_csv(),
         "milestones": repr(inputs.milestones),
         "outputs": outputs.model_dump(exclude={"folder"}),
+        "scenarios": [[one.name, one.title, one.rows.to_csv()] for one in asked],
         "code": runs.code_version(),
     }
     return runs.run_key(made_of)
 
 
-def publish(readings: Sequence[Reading], inputs: Inputs, outputs: Outputs) -> bool:
+def publish(
+    readings: Sequence[Reading], inputs: Inputs, outputs: Outputs, asked: Sequence[Scenario] = ()
+) -> bool:
     """Write the outputs of a batch, replacing the last as a whole; False if they stand there already.
 
-    A run that failed is left out of the hub, and in the history it has no numbers.
+    A run that failed is left out of the hub, the scenarios and the page, and in the history it has no
+    numbers.
+
+    Parameters
+    ----------
+    asked
+        Those that `outputs` names.
     """
     final = Path(str(outputs.folder))
-    key = content(readings, inputs, outputs)
+    key = content(readings, inputs, outputs, asked)
     if export.is_current(final, key):
         return False
     export.sweep(final)
     found = [one for one in readings if not one.failed]
+    own = [one for one in found if one.view.name == one.read_at.name]
+    newest = [one for one in own if one.as_of == max(each.as_of for each in own)]
 
     def fill(place: Path) -> None:
         if outputs.history:
@@ -228,9 +255,47 @@ def publish(readings: Sequence[Reading], inputs: Inputs, outputs: Outputs) -> bo
         if outputs.hub:
             (place / "hub").mkdir()
             hub.write(place / "hub", found, inputs.archive, inputs.milestones, outputs.team, outputs.samples)
+        met = _met(newest, inputs, asked) if asked else []
+        if asked:
+            (place / "scenarios.json").write_text(
+                json.dumps(met, indent=1, allow_nan=False) + "\n", encoding="utf-8"
+            )
+        if outputs.report:
+            page.write(page.render(_parts(newest, own, inputs, met)), place / "report.html")
 
     export.publish(final, fill, found, key)
     return True
+
+
+def _met(newest: Sequence[Reading], inputs: Inputs, asked: Sequence[Scenario]) -> list[dict[str, Any]]:
+    """Records as `forecast whatif` prints them, of every scenario and worldview."""
+    read = [accounts.read(one.folder, batch.at_date(inputs, str(one.as_of)), one.view) for one in newest]
+    return [scenarios.whatif(run, scenario) for scenario in asked for run in read]
+
+
+def _parts(
+    newest: Sequence[Reading], own: Sequence[Reading], inputs: Inputs, met: Sequence[Mapping[str, Any]]
+) -> page.Parts:
+    """What the page shows: the newest day of each worldview at its own odds, and its weights before."""
+    dates: dict[str, list[dict[str, Any]]] = {one.worldview: [] for one in newest}
+    for one in sorted(own, key=lambda r: r.as_of):
+        if one.worldview in dates:
+            dates[one.worldview].append(reports.weight_record(one.tree, one.manifest, one.odds))
+    last = []
+    for one in newest:
+        tree, record = (
+            runs.load(one.folder)[0],
+            reports.record(one.tree, one.manifest, one.worldview, one.odds),
+        )
+        last.append(views.Stored(tree, one.manifest, record, one.view))
+    return page.Parts(
+        last,
+        [{"worldview": name, "dates": found} for name, found in dates.items()],
+        batch.at_date(inputs, str(newest[0].as_of)).selection.rows,
+        dict(inputs.archive.indicators["title"]),
+        prediction.titles(inputs.milestones),
+        scenarios=met,
+    )
 
 
 def _history(readings: Sequence[Reading]) -> list[dict[str, Any]]:

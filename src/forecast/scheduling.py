@@ -19,10 +19,11 @@ from typing import Any
 
 import pandas as pd
 
-from forecast import batch, history, inference, publication, runs, vintages
+from forecast import batch, history, inference, publication, runs, scenarios, vintages
 from forecast.jobs import Dates, Job
 from forecast.journal import Log
 from forecast.publication import Reading
+from forecast.scenarios import Scenario
 from forecast.schema import InputError, did_you_mean
 from forecast.workers import Slot, Take, fit, pack
 from forecast.worldviews import Worldview, pick_worldviews
@@ -45,6 +46,7 @@ class Plan:
     inputs: batch.Inputs
     worldviews: list[Worldview]
     chains: list[Chain]
+    scenarios: list[Scenario]
 
     @property
     def steps(self) -> list[history.Step]:
@@ -95,8 +97,13 @@ def settings(sampler: Mapping[str, int | float]) -> inference.Settings:
     return inference.Settings(**dict(sampler))  # type: ignore[arg-type]
 
 
-def plan(name: str, job: Job, inputs: batch.Inputs) -> Plan:
+def plan(name: str, job: Job, inputs: batch.Inputs, data: Path) -> Plan:
     """Every run that a job asks for, and its key.
+
+    Parameters
+    ----------
+    data
+        Folder of the shipped scenarios.
 
     Raises
     ------
@@ -106,19 +113,21 @@ def plan(name: str, job: Job, inputs: batch.Inputs) -> Plan:
     chosen = pick_worldviews(inputs.worldviews, job.worldviews, "worldviews")
     publication.crossings(chosen, job.odds, inputs)
     publication.check_triggers(job, inputs, chosen)
+    paths = [scenarios.find(Path(one), data) for one in job.outputs.scenarios]
+    met = [scenarios.load_scenario(path, inputs.archive) for path in paths]
     size = settings(job.sampler)
     chains = []
     for some in days(job.dates, inputs.archive):
         window = history.make_window(inputs, some)
         chains += [history.steps(window, one, job.seed, size) for one in chosen]
-    return Plan(name, job, inputs, chosen, chains)
+    return Plan(name, job, inputs, chosen, chains, met)
 
 
 def read_plan(file: Path, job: Job, data: Path, priors: Path) -> Plan:
     """Read the archive and the worldviews, and plan the job of a file; an error names the file."""
     inputs = batch.load_inputs(data, priors)
     try:
-        return plan(file.stem, job, inputs)
+        return plan(file.stem, job, inputs, data)
     except InputError as error:
         raise InputError(f"{file}: {error}") from None
 
@@ -314,7 +323,8 @@ def _conclude(
     if hold and job.outputs.folder:
         published = "held"
     elif job.outputs.folder:
-        published = "new" if publication.publish(readings, todo.inputs, job.outputs) else "unchanged"
+        new = publication.publish(readings, todo.inputs, job.outputs, todo.scenarios)
+        published = "new" if new else "unchanged"
     newest = max(step.inputs.as_of for step in steps)
     now = publication.state([r for r in good if str(r.as_of) == newest], job.triggers)
     # The same batch once more compares with what it compared with the first time.
