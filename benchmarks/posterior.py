@@ -71,7 +71,7 @@ def engine(names, rows, declared, settings):
 
 def plain(name, rows, worldview, draws):
     """Time nutpie and bridge sampling on one dynamic."""
-    sampled, built, posterior = nuts(name, worldview, rows, draws)
+    sampled, built, posterior = nuts(name, worldview, rows, draws, tune=draws)
     stacked = np.concatenate([posterior[rv.name].values for rv in built.free_RVs], axis=-1)
     compiled = compile_model(built)
     began = time.perf_counter()
@@ -80,13 +80,18 @@ def plain(name, rows, worldview, draws):
     return sampled, bridged, value, error, float(az.ess(posterior).to_array().min())
 
 
+def peak_memory() -> float:
+    """Largest resident memory of this process so far, GiB."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+
+
 def main() -> None:
     """Print both ways and the ratio."""
     arguments = parse()
     names = list(DYNAMICS)
     inputs = batch.load_inputs(ROOT / "data", ROOT / "priors")
     worldview = pick_worldviews(inputs.worldviews, [arguments.worldview])[0]
-    rows, settings, draws = inputs.selection.rows, inference.Settings(), 250
+    rows, settings, draws = inputs.selection.rows, inference.Settings(), 400
     if arguments.quick:
         rows = rows[rows["indicator"].isin(["time_horizon", "uplift_trial", "code_output"])].reset_index(
             drop=True
@@ -100,6 +105,7 @@ def main() -> None:
         f"log evidence {np.round(mean, 2)} +- {np.round(se, 2)}",
         flush=True,
     )
+    print(f"peak memory of the engine {peak_memory():.2f} GiB", flush=True)
     sampled, bridged, value, error, ess = plain(arguments.dynamic, rows, worldview, draws)
     print(
         f"plain, {arguments.dynamic}: nutpie {sampled:.1f} s, bridge {bridged:.1f} s, least ESS {ess:.0f}, "
@@ -107,7 +113,8 @@ def main() -> None:
     )
     scale = max(1.0, least / ess)
     each = sampled * scale + bridged
-    print(f"peak memory {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20:.2f} GiB")
+    print(f"unscaled, warm: {len(names) * (sampled + bridged) / warm:.1f} times the plain way")
+    print(f"peak memory of both {peak_memory():.2f} GiB")
     print(f"cold: {len(names) * each / cold:.1f} times the plain way")
     print(f"{len(names) * each / warm:.1f} times the plain way")
 

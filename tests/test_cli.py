@@ -300,7 +300,7 @@ def fits(monkeypatch):
 
 RECORD = {
     *("as_of", "worldview", "odds", "rows", "seconds", "note"),
-    *("dynamics", "bayes_factors", "milestones"),
+    *("dynamics", "stacking", "bayes_factors", "milestones"),
 }
 DYNAMIC = {
     *("prior", "log_evidence", "log_evidence_se", "posterior", "posterior_se"),

@@ -7,8 +7,9 @@ from pathlib import Path
 import arviz as az
 import numpy as np
 import pytest
+import xarray as xr
 
-from forecast import batch, evidence, inference, model
+from forecast import batch, evidence, inference, model, reports
 from forecast.compilation import compile_model
 from forecast.dynamics import DYNAMICS
 
@@ -63,6 +64,39 @@ def moments(theta):
         error = az.mcse(dataset, method=method)["x"].values
         result[method] = getattr(theta, statistic)(("chain", "draw")).values, error
     return result
+
+
+def leave_one_out(means: dict[str, np.ndarray], sd: float) -> xr.DataTree:
+    """A run whose rows have these log likelihoods, (row,), give or take `sd` from draw to draw."""
+    tree, rng = xr.DataTree(), np.random.default_rng(5)
+    for name in DYNAMICS:
+        drawn = means[name] + rng.normal(0, sd, (4, 250, len(means[name])))
+        tree[f"{name}/posterior"] = xr.DataTree(xr.Dataset({"x": (("chain", "draw"), rng.random((4, 250)))}))
+        rows = xr.Dataset({"rows": (("chain", "draw", "row"), drawn)})
+        tree[f"{name}/log_likelihood"] = xr.DataTree(rows)
+    return tree
+
+
+def test_stacking_shares_weight_between_dynamics_that_each_predict_some_rows():
+    means = {name: np.full(60, -5.0) for name in DYNAMICS}
+    means["decaying"][:15], means["amdahl"][15:] = 0.0, 0.0
+    found = batch.stacking(leave_one_out(means, 0.01), 1)["weights"]
+    # Where each row has one dynamic that can tell, weights are shares of rows, give or take exp(-5).
+    assert found["decaying"][0] == pytest.approx(0.25, abs=0.01)
+    assert found["amdahl"][0] == pytest.approx(0.75, abs=0.01)
+    assert found["decaying"][1] == pytest.approx(np.sqrt(0.25 * 0.75 / 60), rel=0.25)
+
+
+def test_stacking_is_not_said_where_dynamics_predict_alike():
+    means = {name: np.full(50, 0.07 * k / 3) for k, name in enumerate(DYNAMICS)}
+    found = batch.stacking(leave_one_out(means, 0.01), 1)
+    assert found["weights"] is None and found["apart"] == pytest.approx(3.5, abs=0.1)
+    assert "predict a row from the others alike, 3.5 nats apart over 50 rows" in reports.stacking_words(found)
+
+
+def test_stacking_is_not_said_where_draws_cannot_leave_a_row_out():
+    means = {name: np.zeros(20) for name in DYNAMICS}
+    assert batch.stacking(leave_one_out(means, 8.0), 1) == {"rows": 0, "apart": None, "weights": None}
 
 
 @pytest.mark.slow

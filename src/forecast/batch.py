@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
@@ -14,7 +15,7 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from forecast import evidence, inference, model, prediction, runs, vintages
+from forecast import evidence, inference, model, prediction, runs, scoring, vintages
 from forecast.compilation import Compiled, compile_model
 from forecast.dynamics import DYNAMICS
 from forecast.priors import Parameter
@@ -38,6 +39,12 @@ GATE = {
 difference in nats between one-shot and sequential evidence beyond two of their standard errors."""
 ATTEMPTS = 2
 """Fits tried before a failed gate is stored as failed; each doubles the particles."""
+LEFT_OUT = 0.9
+"""Least share of rows that stacking weights rest on."""
+APART = 4.0
+"""Nats of leave-one-out score under which dynamics are not told apart."""
+RESAMPLED = 100
+"""Resamples of rows for the errors of stacking weights."""
 KEPT_DRAWS = 250
 """Draws per chain that a stored run keeps; diagnostics are of all draws."""
 
@@ -164,6 +171,7 @@ def _fit(
     rows, data = inputs.selection.rows, model.data_values(declared)
     judged = sample_until_sound(compiled, declared, rows, data, settings, seed, tell)
     tree, manifest = package(inputs, declared, judged, seed)
+    manifest["stacking"] = None if judged.failed else stacking(tree, seed)
     return tree, manifest | {"seconds": round(time.monotonic() - began, 2)}
 
 
@@ -176,7 +184,8 @@ class Judged(NamedTuple):
     failures: dict[str, list[str]]
     min_ess: dict[str, float]
     settings: inference.Settings
-    attempts: int
+    earlier: tuple[dict[str, list[str]], ...] = ()
+    """Failures of the attempts before."""
 
     @property
     def failed(self) -> bool:
@@ -185,11 +194,11 @@ class Judged(NamedTuple):
 
 
 def examine(
-    compiled: Compiled, fit: inference.Fit, data: inference.Data, settings: inference.Settings, attempts: int
+    compiled: Compiled, fit: inference.Fit, data: inference.Data, settings: inference.Settings
 ) -> Judged:
     """Put a fit before the gate."""
     draws = {name: inference.describe(compiled, fit, k, data) for k, name in enumerate(DYNAMICS)}
-    return Judged(fit, draws, *judge(fit, draws), settings, attempts)
+    return Judged(fit, draws, *judge(fit, draws), settings)
 
 
 def sample_until_sound(
@@ -211,6 +220,7 @@ def sample_until_sound(
         Hyper-parameters, and row weights if not all rows count.
     """
     names = list(DYNAMICS)
+    earlier: tuple[dict[str, list[str]], ...] = ()
     for attempt in range(ATTEMPTS):
         sizes = replace(settings, sweeps=settings.sweeps * 2**attempt)
         fit = inference.sample(
@@ -221,9 +231,10 @@ def sample_until_sound(
             tell,
             lambda s, n: model.prior_draws(names, declared, rows, s, n)[0],
         )
-        judged = examine(compiled, fit, data, sizes, attempt + 1)
+        judged = examine(compiled, fit, data, sizes)._replace(earlier=earlier)
         if not judged.failed:
             break
+        earlier += (judged.failures,)
     return judged
 
 
@@ -266,8 +277,9 @@ def package(
         "note": inputs.snapshot.attrs["note"],
         "rows": len(inputs.selection.rows),
         "seed": seed,
-        "attempts": judged.attempts,
+        "attempts": len(judged.earlier) + 1,
         "gate": judged.failures,
+        "failed_attempts": list(judged.earlier),
         "min_ess": judged.min_ess,
         "stages": [list(stage) for stage in judged.fit.stages],
         "settings": asdict(judged.settings),
@@ -276,6 +288,47 @@ def package(
         "observations": observations(inputs.selection.rows),
     }
     return tree, manifest
+
+
+def stacking(tree: xr.DataTree, seed: int) -> dict[str, Any]:
+    """Weights of the dynamics whose mixture best predicts each row from the others (Yao et al. 2018).
+
+    They ask which mixture predicts rows like those of today, and evidence which dynamic made them all.
+
+    Parameters
+    ----------
+    tree
+        Of a run, with ``posterior`` and ``log_likelihood`` of each dynamic.
+    seed
+        Of the resampled rows.
+
+    Returns
+    -------
+    dict
+        ``rows``, whose leaving out the draws can tell (Pareto k below the limit of `az.loo` under each
+        dynamic); ``apart``, how far the best and the worst dynamic are in nats on them, None if they are too
+        few; ``weights``, weight and standard error over resampled rows by dynamic, None if the dynamics
+        are less than `APART` nats apart, which tells nothing (Sivula et al. 2020).
+    """
+    left_out, sound = [], []
+    for name in DYNAMICS:
+        with warnings.catch_warnings():
+            # What it warns of is looked at below.
+            warnings.filterwarnings("ignore", "Estimated shape parameter of Pareto")
+            loo = az.loo(tree[name], pointwise=True)
+        left_out.append(loo.elpd_i.values)
+        sound.append(loo.pareto_k.values <= loo.good_k)
+    density, rng = np.stack(left_out, axis=1)[np.all(sound, axis=0)], np.random.default_rng(seed)
+    found: dict[str, Any] = {"rows": len(density), "apart": None, "weights": None}
+    if len(density) < LEFT_OUT * len(left_out[0]):
+        return found
+    found["apart"] = float(np.ptp(density.sum(axis=0)))
+    if found["apart"] < APART:
+        return found
+    again = [scoring.stack(density[rng.integers(len(density), size=len(density))]) for _ in range(RESAMPLED)]
+    pairs = zip(scoring.stack(density), np.std(again, axis=0), strict=True)
+    weights = {name: [float(w), float(se)] for name, (w, se) in zip(DYNAMICS, pairs, strict=True)}
+    return found | {"weights": weights}
 
 
 def predict(

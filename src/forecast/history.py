@@ -316,7 +316,7 @@ def _fit(step: Step, compiled: Compiled, start: Stored | None, progress: batch.P
         fit = inference.advance(
             compiled, step.draw_seed("step"), start.fit, step.data(1), data, step.settings, tell
         )
-        judged = batch.examine(compiled, fit, data, step.settings, 1)
+        judged = batch.examine(compiled, fit, data, step.settings)
         failures = judged.failures if judged.failed else {}
     if judged is None or judged.failed:
         method = "direct"

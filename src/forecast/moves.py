@@ -354,7 +354,7 @@ def _walk(
     for i, t in enumerate(_NODES):
         if i:
             fit = inference.advance(program, seed + i, fit, data(_NODES[i - 1]), data(t), settings, tell)
-            judged = batch.examine(program, fit, data(t), settings, 1)
+            judged = batch.examine(program, fit, data(t), settings)
             if judged.failed:
                 return [], [r for reasons in judged.failures.values() for r in reasons]
             draws = judged.draws

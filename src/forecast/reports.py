@@ -41,7 +41,8 @@ def record(
     dict
         ``as_of``, ``worldview``, ``odds``, ``rows``, ``seconds``, ``note``, ``dynamics`` (name ->
         ``prior``, ``log_evidence``, ``log_evidence_se``, ``posterior``, ``posterior_se``, ``gate``,
-        ``min_ess``, ``reasons``), ``bayes_factors`` and ``milestones``.
+        ``min_ess``, ``reasons``), ``stacking`` (as `batch.stacking` returns it, or None), ``bayes_factors``
+        and ``milestones``.
     """
     weighed = weight_record(tree, manifest, odds)
     names = list(weighed["dynamics"])
@@ -57,6 +58,7 @@ def record(
         "seconds": manifest["seconds"],
         "note": manifest["note"],
         "dynamics": weighed["dynamics"],
+        "stacking": manifest.get("stacking"),
         "bayes_factors": [
             {"a": a, "b": b, "log_bayes_factor": value, "se": error}
             for (a, b), (value, error) in evidence.bayes_factors(tuple(names), log_evidence).items()
@@ -157,6 +159,8 @@ def tables(records: Sequence[Mapping[str, Any]], titles: Mapping[str, str]) -> R
         parts.append(table)
         reasons = sorted({r for d in one["dynamics"].values() for r in d["reasons"]})
         parts += [Text(f"  failed: {r}", style="red") for r in reasons]
+        if one["stacking"]:
+            parts.append(Text(f"  {stacking_words(one['stacking'])}"))
         if reasons:
             parts.append(Text("  no milestones: a fit that failed is no forecast; take another --seed"))
         else:
@@ -184,6 +188,19 @@ def weight_cells(one: Mapping[str, Any]) -> list[tuple[str, ...]]:
         )
         for name, d in one["dynamics"].items()
     ]
+
+
+def stacking_words(found: Mapping[str, Any]) -> str:
+    """What `batch.stacking` found, in a sentence."""
+    if found["weights"] is not None:
+        shares = ", ".join(f"{n} {w:.2f} ± {se:.2f}" for n, (w, se) in found["weights"].items())
+        return f"stacking weights, for predicting a row from the others: {shares}"
+    if found["apart"] is None:
+        return "no stacking weights: the draws cannot leave out a tenth of the rows"
+    return (
+        f"no stacking weights: the dynamics predict a row from the others alike, {found['apart']:.1f} nats "
+        f"apart over {found['rows']} rows"
+    )
 
 
 def _milestone_table(one: Mapping[str, Any], titles: Mapping[str, str]) -> Table:
