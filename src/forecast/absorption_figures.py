@@ -17,7 +17,8 @@ PARTS: dict[str, str] = {
     **{str(group): f"absorbed by {group}" for group in BELT},
 }
 """Parts of an account, in the order of the bars, and what they are called."""
-_PART_COLOURS = (INK, MUTED, COLOURS[4], COLOURS[5], COLOURS[2], COLOURS[1])
+_PART_COLOURS = (INK, MUTED, *COLOURS[4:8])
+"""None of a dynamic."""
 
 
 def _part(account: Mapping[str, Any], name: str) -> float:

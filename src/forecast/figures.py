@@ -18,8 +18,9 @@ import vl_convert
 
 from forecast.schema import InputError
 
-COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
-"""Colours that colour-blind readers can tell apart (Okabe & Ito), one for each dynamic."""
+COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#8a7bb5", "#8c6d46")
+"""Colours that colour-blind readers can tell apart: those of Okabe & Ito, the first four for the dynamics,
+and two more."""
 INK, MUTED, GRID = "#1f2933", "#5b6672", "#dde2e7"
 """Colours of words and data without a dynamic, of axes, and of grid lines."""
 SCALE = 2.0

@@ -73,7 +73,8 @@ def absorption(explained: Sequence[Mapping[str, Any]], figure: Figure) -> dict[s
         {
             "title": f"In words: {one['worldview']}",
             "columns": ["what happened"],
-            "rows": [[w] for w in one["words"]],
+            # Names stand in backticks for a terminal.
+            "rows": [[w.replace("`", "")] for w in one["words"]],
         }
         for one in explained
         if one.get("words")
