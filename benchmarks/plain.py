@@ -13,7 +13,7 @@ from forecast.worldviews import Worldview
 
 
 def nuts(
-    name: str, worldview: Worldview, rows: pd.DataFrame, draws: int, tune: int = 300
+    name: str, worldview: Worldview, rows: pd.DataFrame, draws: int, tune: int
 ) -> tuple[float, pm.Model, xr.Dataset]:
     """Seconds to compile and sample with nutpie, the model, and its free variables' draws."""
     declared = batch.declared_parameters(rows, worldview, [name])

@@ -69,6 +69,10 @@ def test_every_table_is_read(read):
         ),
         (f"{DATES}[gates]\nweight_se = nan", "gates.weight_se: should be a finite number, not nan"),
         (f"{DATES}[outputs]\nfolder = 'x'", "a folder goes with history, hub, report or scenarios"),
+        (
+            f"odds = ['neutral']\n{DATES}[outputs]\nfolder = 'x'\nreport = true",
+            "a report and scenarios are of worldviews at their own; add 'own'",
+        ),
         (f"{DATES}[outputs]\nhub = true", "a folder goes with history, hub, report or scenarios"),
         (f"{DATES}[outputs]\nfolder = 'x'\nhub = true\nteam = 'a b'", "outputs.team"),
         (f'{DATES}{TRIGGER}dynamic = "amdahl"', "give one of above, below, up and down"),

@@ -45,15 +45,20 @@ def inputs() -> batch.Inputs:
     return batch.load_inputs(ROOT / "data", ROOT / "priors")
 
 
+def planned(inputs: batch.Inputs, **fields: Any) -> scheduling.Plan:
+    """`JOB` with other fields, planned."""
+    return scheduling.plan("job", Job.model_validate(JOB | fields), inputs, ROOT / "data")
+
+
 @pytest.fixture(scope="module")
 def todo(inputs) -> scheduling.Plan:
-    return scheduling.plan("job", Job.model_validate(JOB), inputs, ROOT / "data")
+    return planned(inputs)
 
 
 @pytest.fixture(scope="module")
 def chained(inputs) -> scheduling.Plan:
     """One worldview stepped over two days."""
-    return scheduling.plan("job", Job.model_validate(JOB | CHAIN), inputs, ROOT / "data")
+    return planned(inputs, **CHAIN)
 
 
 @pytest.fixture
@@ -145,6 +150,7 @@ def test_days_outside_the_archive_are_refused(archive, dates, said):
         ({"sampler": {"sweps": 1}}, r"sampler\.sweps: unknown setting; did you mean 'sweeps'"),
         ({"sampler": {"sweeps": 1.5}}, r"sampler\.sweeps: give a whole number above 0, not 1\.5"),
         ({"sampler": {"islands": 2}}, "at least 3 islands"),
+        ({"sampler": {"islands": 5}}, "come in halves; give an even number"),
         (
             {"triggers": [{"name": "t", "dynamic": "amdal", "up": 0.1}]},
             r"triggers\.0\.dynamic: unknown dynamic 'amdal'; did you mean 'amdahl'",
@@ -161,13 +167,11 @@ def test_days_outside_the_archive_are_refused(archive, dates, said):
 )
 def test_a_job_that_names_what_does_not_exist_is_refused(inputs, fields, said):
     with pytest.raises(InputError, match=said):
-        scheduling.plan("job", Job.model_validate(JOB | fields), inputs, ROOT / "data")
+        planned(inputs, **fields)
 
 
 def test_settings_of_the_sampler_are_in_the_keys(inputs, todo):
-    other = scheduling.plan(
-        "job", Job.model_validate(JOB | {"sampler": {"chains": 16}}), inputs, ROOT / "data"
-    )
+    other = planned(inputs, sampler={"chains": 16})
     assert other.steps[0].settings.chains == 16
     assert not {s.key for s in other.steps} & {s.key for s in todo.steps}
 
@@ -230,8 +234,8 @@ def test_odds_cross_without_another_fit(here, todo, crossed):
 
 def test_a_hub_is_published_that_passes_the_checks_of_hubs(here, inputs):
     fields = {"worldviews": ["neutral"], "odds": ["own", "rapid"], "dates": {"on": DAYS[:1]}, "triggers": []}
-    job = Job.model_validate(JOB | fields | {"outputs": {"folder": "out", "hub": True, "samples": 2}})
-    assert do(scheduling.plan("job", job, inputs, ROOT / "data"), here / "store")["published"] == "new"
+    todo = planned(inputs, **fields, outputs={"folder": "out", "hub": True, "samples": 2})
+    assert do(todo, here / "store")["published"] == "new"
     # It was checked before it was put in place; the crossing is a model of its own.
     models = sorted(p.name for p in (here / "out/hub/model-output").iterdir())
     assert models == ["forecast-neutral", "forecast-neutral_at_rapid"]
@@ -244,8 +248,8 @@ def test_a_page_and_scenarios_are_published(here, inputs):
         "triggers": [],
         "outputs": {"folder": "out", "report": True, "scenarios": asked},
     }
-    job = Job.model_validate(JOB | fields)
-    assert do(scheduling.plan("job", job, inputs, ROOT / "data"), here / "store", made.with_draws)
+    todo = planned(inputs, **fields)
+    assert do(todo, here / "store", made.with_draws)
     met = json.loads((here / "out/scenarios.json").read_text())
     assert [(m["scenario"], m["worldview"], m["as_of"]) for m in met] == [
         (name, worldview, "2025-06-30") for name in asked for worldview in ("neutral", "rapid")
@@ -253,14 +257,13 @@ def test_a_page_and_scenarios_are_published(here, inputs):
     page = (here / "out/report.html").read_text()
     assert all(m["title"] in page for m in met) and "2025-03-31" in page
     before = files(here / "out")
-    again = do(scheduling.plan("job", job, inputs, ROOT / "data"), here / "store", never)
+    again = do(todo, here / "store", never)
     assert again["published"] == "unchanged" and files(here / "out") == before
 
 
 def test_a_scenario_that_does_not_exist_is_refused_before_any_fit(inputs):
-    outputs = {"outputs": {"folder": "out", "scenarios": ["two_years_of_platau"]}}
     with pytest.raises(InputError, match=r"did you mean .two_years_of_plateau."):
-        scheduling.plan("job", Job.model_validate(JOB | outputs), inputs, ROOT / "data")
+        planned(inputs, outputs={"folder": "out", "scenarios": ["two_years_of_platau"]})
 
 
 # Gates ----------------------------------------------------------------------------------------------------
@@ -492,14 +495,13 @@ def test_a_worker_of_other_code_is_refused(here, todo, monkeypatch):
 
 # The real engine ------------------------------------------------------------------------------------------
 
-SMALL = {"islands": 3, "chains": 16, "steps": 2, "final_sweeps": 1}
+SMALL = {"islands": 4, "chains": 16, "steps": 2, "final_sweeps": 1}
 """Sampler of a fit whose numbers mean nothing."""
 
 
 @pytest.fixture(scope="module")
 def real(inputs) -> scheduling.Plan:
-    fields = CHAIN | {"worldviews": ["neutral", "rapid"], "sampler": SMALL}
-    return scheduling.plan("job", Job.model_validate(JOB | fields), inputs, ROOT / "data")
+    return planned(inputs, **CHAIN | {"worldviews": ["neutral", "rapid"], "sampler": SMALL})
 
 
 @pytest.mark.slow

@@ -8,6 +8,8 @@ from typing import NamedTuple
 import numpy as np
 from scipy.special import logsumexp
 
+from forecast.bridge import jackknife_values
+
 
 class Weights(NamedTuple):
     """Posterior over dynamics, (dynamic,) each."""
@@ -64,9 +66,8 @@ def weights(log_evidence: np.ndarray, odds: np.ndarray) -> Weights:
         return np.exp(joint - logsumexp(joint))
 
     count = log_evidence.shape[-1]
-    without = np.stack([normalise(np.delete(log_evidence, i, axis=-1).mean(-1)) for i in range(count)])
-    away = without - without.mean(axis=0)
-    covariance = (count - 1) / count * away.T @ away
+    values = jackknife_values(lambda used: normalise(log_evidence[:, used].mean(-1)), count)
+    covariance = np.cov(values) / count
     return Weights(normalise(mean_evidence(log_evidence)[0]), np.sqrt(np.diag(covariance)), covariance)
 
 

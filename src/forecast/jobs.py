@@ -141,6 +141,8 @@ class Job(_Table):
         ):
             if twice := sorted({str(n) for n in names if list(names).count(n) > 1}):
                 raise ValueError(f"{what}: {twice[0]} stands twice; keep one")
+        if (self.outputs.report or self.outputs.scenarios) and OWN not in self.odds:
+            raise ValueError(f"odds: a report and scenarios are of worldviews at their own; add '{OWN}'")
         return self
 
 

@@ -391,13 +391,13 @@ def mixture_cdf(
     if not math.isclose(sum(weights.values()), 1.0, abs_tol=1e-6) or min(weights.values()) < 0:
         raise ValueError(f"weights must be at least 0 and sum to 1, got {dict(weights)}")
     used = {name: weight for name, weight in weights.items() if weight > 0}
-    place = [list(weights).index(name) for name in used]
-    errors = np.zeros((len(used), len(used))) if covariance is None else covariance[np.ix_(place, place)]
     for name in used:
         if name not in passages:
             raise ValueError(f"no passages for '{name}', which has weight{did_you_mean(name, passages)}")
     parts = [milestone_cdf(passages[name], dates) for name in used]
     w = np.array(list(used.values()))
+    kept = [weight > 0 for weight in weights.values()]
+    errors = 0.0 * np.outer(w, w) if covariance is None else covariance[np.ix_(kept, kept)]
     p, se, never, never_se = (np.array([part[i] for part in parts]) for i in range(4))
 
     def error(p: np.ndarray, se: np.ndarray) -> np.ndarray:

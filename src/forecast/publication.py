@@ -246,30 +246,35 @@ def publish(
     export.sweep(final)
     found = [one for one in readings if not one.failed]
     own = [one for one in found if one.view.name == one.read_at.name]
-    newest = [one for one in own if one.as_of == max(each.as_of for each in own)]
+    last = max((one.as_of for one in own), default=None)
+    newest = [one for one in own if one.as_of == last]
 
     def fill(place: Path) -> None:
         if outputs.history:
-            text = json.dumps(_history(readings), indent=1, allow_nan=False)
-            (place / "history.json").write_text(text + "\n", encoding="utf-8")
+            _write(place / "history.json", _history(readings))
         if outputs.hub:
             (place / "hub").mkdir()
             hub.write(place / "hub", found, inputs.archive, inputs.milestones, outputs.team, outputs.samples)
-        met = _met(newest, inputs, asked) if asked else []
-        if asked:
-            (place / "scenarios.json").write_text(
-                json.dumps(met, indent=1, allow_nan=False) + "\n", encoding="utf-8"
-            )
-        if outputs.report:
-            page.write(page.render(_parts(newest, own, inputs, met)), place / "report.html")
+        # Where none passed at its own odds there is nothing that these could show.
+        if newest and (asked or outputs.report):
+            known = batch.at_date(inputs, str(last))
+            met = _met(newest, known, asked) if asked else []
+            if asked:
+                _write(place / "scenarios.json", met)
+            if outputs.report:
+                page.write(page.render(_parts(newest, own, known, met)), place / "report.html")
 
     export.publish(final, fill, found, key)
     return True
 
 
+def _write(path: Path, found: Any) -> None:
+    path.write_text(json.dumps(found, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+
+
 def _met(newest: Sequence[Reading], inputs: Inputs, asked: Sequence[Scenario]) -> list[dict[str, Any]]:
-    """Records as `forecast whatif` prints them, of every scenario and worldview."""
-    read = [accounts.read(one.folder, batch.at_date(inputs, str(one.as_of)), one.view) for one in newest]
+    """Records as `forecast whatif` prints them, of every scenario and worldview, on inputs of their day."""
+    read = [accounts.read(one.folder, inputs, one.view) for one in newest]
     return [scenarios.whatif(run, scenario) for scenario in asked for run in read]
 
 
@@ -281,17 +286,10 @@ def _parts(
     for one in sorted(own, key=lambda r: r.as_of):
         if one.worldview in dates:
             dates[one.worldview].append(reports.weight_record(one.tree, one.manifest, one.odds))
-    last = []
-    for one in newest:
-        tree, record = (
-            runs.load(one.folder)[0],
-            reports.record(one.tree, one.manifest, one.worldview, one.odds),
-        )
-        last.append(views.Stored(tree, one.manifest, record, one.view))
     return page.Parts(
-        last,
+        [views.open_run(one.folder, one.view) for one in newest],
         [{"worldview": name, "dates": found} for name, found in dates.items()],
-        batch.at_date(inputs, str(newest[0].as_of)).selection.rows,
+        inputs.selection.rows,
         dict(inputs.archive.indicators["title"]),
         prediction.titles(inputs.milestones),
         scenarios=met,

@@ -94,6 +94,8 @@ def settings(sampler: Mapping[str, int | float]) -> inference.Settings:
             raise InputError(f"sampler.{name}: give a {'whole ' if whole else ''}number above 0, not {value}")
     if sampler.get("islands", 3) < 3:
         raise InputError("sampler.islands: standard errors need at least 3 islands")
+    if sampler.get("islands", 4) % 2:
+        raise InputError("sampler.islands: islands come in halves; give an even number")
     return inference.Settings(**dict(sampler))  # type: ignore[arg-type]
 
 

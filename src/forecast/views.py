@@ -222,15 +222,15 @@ def milestone_table(stored: Sequence[Stored], dates: np.ndarray | None = None) -
         when = milestone_dates(one.record["as_of"]) if dates is None else dates
         names = sound(one)
         passages = {n: one.tree[f"{n}/predictions"].to_dataset()["passage"] for n in names}
-        weights = {n: one.record["dynamics"][n]["posterior"] for n in names}
         prior = np.array([entry["prior"] for entry in one.record["dynamics"].values()])
-        covariance = evidence.weights(runs.log_evidence(one.tree), prior).covariance
+        weights = evidence.weights(runs.log_evidence(one.tree), prior)
         whole = len(names) == len(one.record["dynamics"])
         for m in (str(m) for m in passages[names[0]]["milestone"].values) if names else ():
             times = {n: p.sel(milestone=m).values for n, p in passages.items()}
             cdfs = {n: prediction.milestone_cdf(t, when) for n, t in times.items()}
             if whole:
-                cdfs[""] = prediction.mixture_cdf(times, weights, when, covariance)
+                mixed = dict(zip(names, weights.posterior, strict=True))
+                cdfs[""] = prediction.mixture_cdf(times, mixed, when, weights.covariance)
             for n, cdf in cdfs.items():
                 entries = zip(
                     (*when, NEVER), (*cdf.probability, cdf.never), (*cdf.se, cdf.never_se), strict=True
