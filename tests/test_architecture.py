@@ -10,8 +10,8 @@ SOURCES = {p.stem: p for p in sorted((ROOT / "src" / "forecast").glob("*.py")) i
 
 FLOORS = (
     ("schema", "kernels", "compilation", "particles", "bridge", "inference", "evidence", "absorption"),
-    ("priors", "vintages", "runs", "laws"),
-    ("dynamics", "indicators", "selection", "prediction", "scoring", "baselines"),
+    ("priors", "tables", "vintages", "runs", "laws"),
+    ("dynamics", "observation", "indicators", "selection", "prediction", "scoring", "baselines"),
     ("model", "readings", "reports", "figures", "worldviews"),
     ("export", "submission", "hub", "comparison"),
     ("batch",),
@@ -32,9 +32,7 @@ ORDER = [room for floor in FLOORS for room in floor]
 LINES = 500
 LONGER = {
     "dynamics": "one family of equations; its schema, a line for each field of each prior, is most of it",
-    "indicators": "one registry of short observation models whose priors take a line for each field",
     "model": "one joint density, its draws and its rows at given parameters, which must agree line by line",
-    "vintages": "one archive: what is read, checked, dated and appended share a table of columns",
 }
 """Rooms that may be longer, and why."""
 TESTED_WITH = {

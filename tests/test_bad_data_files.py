@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from forecast.schema import InputError
-from forecast.vintages import COLUMNS, INDICATOR_COLUMNS, MODEL_COLUMNS, check, import_rows, load_archive
+from forecast.tables import COLUMNS, INDICATOR_COLUMNS, MODEL_COLUMNS
+from forecast.vintages import check, import_rows, load_archive
 
 GSO = 'gso_opt1,GSO,rnd_ladder,engineering,percent,"[0, 100]",tasks solved,up = more capable,,cite\n'
 HOURS = 'hours,Hours,broad_capability,,hours,"[0, inf]",hours,up = more capable,,cite\n'

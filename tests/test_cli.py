@@ -15,7 +15,7 @@ import xarray as xr
 
 from forecast import batch, cli, evidence, model, prediction, reports, runs
 from forecast.dynamics import DYNAMICS
-from forecast.vintages import COLUMNS
+from forecast.tables import COLUMNS
 from forecast.worldviews import load_worldviews
 
 ROOT = Path(__file__).parents[1]

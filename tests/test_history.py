@@ -31,6 +31,7 @@ from forecast import (
 from forecast.dynamics import DYNAMICS
 from forecast.schema import InputError
 from forecast.selection import select
+from forecast.tables import PROVENANCE
 from forecast.vintages import Archive
 from forecast.worldviews import before_news, late_names, pick_worldviews
 
@@ -78,7 +79,7 @@ def test_by_default_quarters_from_2025_on(archive):
 
 
 def test_a_window_has_each_dates_own_rows(quarters):
-    content = [c for c in quarters.rows if c not in vintages.PROVENANCE]
+    content = [c for c in quarters.rows if c not in PROVENANCE]
     for i, one in enumerate(quarters.inputs):
         mine = quarters.rows.iloc[quarters.places[i]].reset_index(drop=True)
         pd.testing.assert_frame_equal(mine[content], one.selection.rows[content])
@@ -162,7 +163,7 @@ def test_later_rows_and_values_change_no_earlier_date(inputs, count):
 def assert_later_changes_nothing(inputs: batch.Inputs, date: pd.Timestamp, rng: np.random.Generator) -> None:
     there = dataclasses.replace(inputs, archive=poisoned(inputs.archive, date, rng))
     one, two = (batch.at_date(x, date) for x in (inputs, there))
-    content = [c for c in one.selection.rows if c not in vintages.PROVENANCE]
+    content = [c for c in one.selection.rows if c not in PROVENANCE]
     pd.testing.assert_frame_equal(one.selection.rows[content], two.selection.rows[content])
     if not one.selection.rows.empty:
         neutral = inputs.worldviews["neutral"]

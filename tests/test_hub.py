@@ -18,7 +18,7 @@ from forecast import export, hub, prediction, runs
 from forecast.dynamics import DYNAMICS
 from forecast.schema import InputError
 from forecast.submission import ORACLE, TIME_SERIES, check_table
-from forecast.vintages import OBSERVATION
+from forecast.tables import OBSERVATION
 
 ROOT = Path(__file__).parents[1]
 PUBLISHED = ROOT.parent / "shared" / "hubverse" / hub.VERSION

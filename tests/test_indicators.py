@@ -13,8 +13,10 @@ from scipy import stats
 
 from forecast import dynamics as dyn
 from forecast import indicators as ind
-from forecast.indicators import INDICATORS, Indicator, Reading
+from forecast import observation as obs
+from forecast.indicators import INDICATORS
 from forecast.laws import Counted, Observed, Reported, Shortfall, SplitShortfall
+from forecast.observation import Indicator, Reading
 from forecast.priors import FAMILIES, Parameter
 from forecast.schema import BELT
 from forecast.vintages import decimal_year
@@ -76,14 +78,14 @@ def test_every_own_parameter_has_a_source_and_a_unit(one: Indicator):
 
 
 def test_every_shared_parameter_has_a_source_and_a_unit():
-    for name, p in (ind.SHARED | ind.deviation_parameters(2026.5)).items():
+    for name, p in (obs.SHARED | obs.deviation_parameters(2026.5)).items():
         assert_documented(name, p)
 
 
 @EVERY
 def test_arguments_are_known_parameters(one: Indicator):
     elsewhere = {n for other in INDICATORS.values() if not other.per_id for n in other.own}
-    assert set(one.shared) <= set(ind.SHARED) | set(dyn.SHARED) | elsewhere
+    assert set(one.shared) <= set(obs.SHARED) | set(dyn.SHARED) | elsewhere
     assert not set(one.shared) & set(one.own)
     arguments = set(inspect.signature(one.law).parameters)
     assert arguments == {"read", "y", *one.own, *one.shared}
@@ -91,7 +93,7 @@ def test_arguments_are_known_parameters(one: Indicator):
 
 def test_own_names_do_not_collide():
     names = [n for one in INDICATORS.values() if not one.per_id for n in one.own]
-    names += [*ind.SHARED, *dyn.SHARED]
+    names += [*obs.SHARED, *dyn.SHARED]
     assert len(set(names)) == len(names)
 
 
@@ -132,7 +134,7 @@ def reading(rows: pd.DataFrame, **paths: float) -> Reading:
 
 def law_of(name: str, rows: pd.DataFrame, view: Reading | None = None, **changed: float) -> Any:
     one = INDICATORS[name]
-    known = ind.SHARED | dyn.SHARED | {n: p for i in INDICATORS.values() for n, p in i.own.items()}
+    known = obs.SHARED | dyn.SHARED | {n: p for i in INDICATORS.values() for n, p in i.own.items()}
     theta = {n: float(known[n].prior.quantile(0.5)) for n in (*one.own, *one.shared)} | changed
     if one.per_id:
         theta = {n: np.full(len(rows), x) if n in one.own else x for n, x in theta.items()}
@@ -205,14 +207,14 @@ def prepared(name: str, **row: Any) -> Observed:
 
 def test_standard_errors_come_from_the_interval():
     rows = table({"value": 10.0, "lower": 6.0, "upper": 20.0, "interval_level": 0.95}, {"value": 10.0})
-    below, above = ind.standard_errors(rows, np.log)
+    below, above = obs.standard_errors(rows, np.log)
     z = 1.959963984540054
     np.testing.assert_allclose(below, [np.log(10 / 6) / z, 0.0])
     np.testing.assert_allclose(above, [np.log(2) / z, 0.0])
 
 
 def test_standard_errors_follow_the_level():
-    below, _ = ind.standard_errors(
+    below, _ = obs.standard_errors(
         table({"value": 1.0, "lower": 0.0, "upper": 2.0, "interval_level": 0.68}), lambda v: v
     )
     assert below[0] == pytest.approx(1 / stats.norm.ppf(0.84))
@@ -447,16 +449,16 @@ def test_rungs_are_apart_by_their_gaps_and_centre_on_d50():
 
 @pytest.mark.parametrize("count", [1, 2, 8, 30])
 def test_deviation_factor_gives_the_ornstein_uhlenbeck_covariance(count):
-    factor = ind.deviation_factor(count)
+    factor = obs.deviation_factor(count)
     years = 0.5 * np.arange(count)
     np.testing.assert_allclose(factor @ factor.T, np.exp(-np.abs(years[:, None] - years)), rtol=1e-12)
     assert (np.triu(factor, 1) == 0).all()
 
 
 def test_deviation_knots_reach_past_the_last_row():
-    np.testing.assert_array_equal(ind.deviation_knots(2024.0), [2023.0, 2023.5, 2024.0])
-    assert ind.deviation_knots(2024.01)[-1] == 2024.5
-    assert list(ind.deviation_parameters(2023.6)) == [
+    np.testing.assert_array_equal(obs.deviation_knots(2024.0), [2023.0, 2023.5, 2024.0])
+    assert obs.deviation_knots(2024.01)[-1] == 2024.5
+    assert list(obs.deviation_parameters(2023.6)) == [
         "deviation_2023.0",
         "deviation_2023.5",
         "deviation_2024.0",
@@ -472,7 +474,7 @@ def test_deviation_knots_reach_past_the_last_row():
     ],
 )  # fmt: skip
 def test_company_behind_an_entity(entity, company):
-    assert ind.company_of(entity) == company
+    assert obs.company_of(entity) == company
 
 
 def test_every_company_row_has_a_company(selection):

@@ -15,6 +15,7 @@ from typer.testing import CliRunner
 
 from forecast import absorption, batch, evidence, model, readings, scenarios
 from forecast import indicators as ind
+from forecast import observation as obs
 from forecast.cli import app
 from forecast.dynamics import DYNAMICS, MAX_REACH
 from forecast.priors import Beta, LogNormal, Normal
@@ -134,7 +135,7 @@ def absorbed(inputs, tmp_path_factory) -> dict[tuple[str, str], list[str]]:
     """Assumptions by how far each observation moves them from the prior, under each dynamic."""
     neutral = inputs.worldviews["neutral"]
     # Programme effects are calibration; held at nothing they leave the belt to absorb.
-    known = {n: ind.SHARED[n].prior.narrowed(0.0) for n in ("programme_metr", "programme_anthropic")}
+    known = {n: obs.SHARED[n].prior.narrowed(0.0) for n in ("programme_metr", "programme_anthropic")}
     lines = {n: Line(p, "held", "test", dt.date(2026, 1, 31)) for n, p in known.items()}
     held = dataclasses.replace(neutral, lines=lines)
     found = {}

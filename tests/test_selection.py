@@ -12,7 +12,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from forecast.indicators import INDICATORS, SOFTWARE_GROWTH_ROW
+from forecast.indicators import INDICATORS
+from forecast.observation import SOFTWARE_GROWTH_ROW
 from forecast.selection import CHOSEN_ROWS, Selection, select
 from forecast.vintages import Archive, as_of
 

@@ -16,11 +16,8 @@ from hypothesis import strategies as st
 
 from forecast import vintages
 from forecast.schema import InputError
+from forecast.tables import COLUMNS, INDICATOR_COLUMNS, MODEL_COLUMNS, PROVENANCE
 from forecast.vintages import (
-    COLUMNS,
-    INDICATOR_COLUMNS,
-    MODEL_COLUMNS,
-    PROVENANCE,
     Archive,
     ImportResult,
     as_of,

@@ -17,7 +17,7 @@ import pandas as pd
 import xarray as xr
 
 from forecast import absorption, batch, evidence, model, readings, runs, worldviews
-from forecast import indicators as ind
+from forecast import observation as obs
 from forecast.absorption import Estimate, jackknife
 from forecast.dynamics import DYNAMICS
 from forecast.priors import Parameter
@@ -131,7 +131,7 @@ def read(folder: Path, inputs: batch.Inputs, worldview: Worldview) -> Run:
 def declared(rows: pd.DataFrame, worldview: Worldview) -> dict[str, Parameter]:
     """Every parameter a run of a worldview may have, by full name."""
     # A run of a history may have knots for later dates than its own.
-    return worldviews.full_priors(worldview) | ind.deviation_parameters(float(rows["time"].max()) + 10.0)
+    return worldviews.full_priors(worldview) | obs.deviation_parameters(float(rows["time"].max()) + 10.0)
 
 
 def _same(listed: Sequence[Sequence[Any]], now: Sequence[Sequence[Any]]) -> bool:

@@ -27,6 +27,7 @@ from forecast.laws import Counted, Law, Observed
 from forecast.schema import InputError
 from forecast.scoring import Numbers, Outcome
 from forecast.selection import Selection
+from forecast.tables import OBSERVATION
 from forecast.worldviews import Worldview, before_news
 
 START = "2024-07-01"
@@ -153,8 +154,8 @@ def make_plan(
 def _first_published(archive: vintages.Archive, selection: Selection) -> dict[tuple[Any, ...], pd.Timestamp]:
     """Day on which each observation that a snapshot knows was first published in any form."""
     frame = _published(selection)
-    first = archive.observations.groupby(list(vintages.OBSERVATION))["published_at"].min()
-    keys = zip(*(frame[c] for c in vintages.OBSERVATION), strict=True)
+    first = archive.observations.groupby(list(OBSERVATION))["published_at"].min()
+    keys = zip(*(frame[c] for c in OBSERVATION), strict=True)
     found: dict[tuple[Any, ...], pd.Timestamp] = {}
     for name, key, day in zip(identities(frame), keys, frame["published_at"], strict=True):
         # Rows declared in code stand in no file.

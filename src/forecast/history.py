@@ -25,6 +25,7 @@ from forecast.compilation import Compiled
 from forecast.dynamics import DYNAMICS
 from forecast.priors import Parameter
 from forecast.schema import InputError, did_you_mean
+from forecast.tables import PROVENANCE
 from forecast.worldviews import Worldview, before_news
 
 START = "2025-01-01"
@@ -125,7 +126,7 @@ def make_window(inputs: batch.Inputs, days: Sequence[pd.Timestamp]) -> Window:
     every = pd.concat([one.selection.rows for one in dated], ignore_index=True)
     if every.empty:
         raise InputError(f"--to: no row that counts was published by {dated[-1].as_of}; take a later day")
-    content = [c for c in every.columns if c not in vintages.PROVENANCE]
+    content = [c for c in every.columns if c not in PROVENANCE]
     identity = every.groupby(content, dropna=False, sort=False).ngroup()
     rows = selection.in_order(every.assign(identity=identity)[~identity.duplicated()])
     place = pd.Series(rows.index, index=rows["identity"])

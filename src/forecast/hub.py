@@ -23,7 +23,8 @@ from forecast.prediction import Milestone
 from forecast.schema import InputError
 from forecast.submission import ORACLE, TIME_SERIES
 from forecast.submission import validate as validate
-from forecast.vintages import OBSERVATION, Archive
+from forecast.tables import OBSERVATION
+from forecast.vintages import Archive
 
 VERSION = "v6.0.0"
 _URL = f"https://raw.githubusercontent.com/hubverse-org/schemas/main/{VERSION}"

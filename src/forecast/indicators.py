@@ -8,343 +8,21 @@ is broad capability, 2 the ladder of AI R&D benchmarks, 3 the signs inside compa
 from __future__ import annotations
 
 import datetime as dt
-import typing
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated
 
 import numpy as np
-import pandas as pd
-from scipy import special, stats
 
+from forecast import observation as obs
 from forecast.laws import Counted, Law, Observed, Reported, Shortfall, SplitShortfall
-from forecast.priors import Array, HalfNormal, LogNormal, Normal, Parameter, Prior, array_module, declared_in
-from forecast.schema import T0, Role
+from forecast.observation import Reading, indicator, param
+from forecast.priors import Array, HalfNormal, LogNormal, Normal, array_module
 
-HORIZON_CEILING = 960.0
-"""Minutes above which METR calls its time horizons unreliable; longer ones are right-censored."""
-BEST_SCORE = 0.97
-"""Score of a perfect model on a benchmark: the rest are broken or mislabelled items."""
-LEADERS = ("OpenAI", "Anthropic", "Google")
-"""Developers whose flagships share one mean shortfall from the frontier; the others share another."""
+INDICATORS = obs.INDICATORS
+"""Registry of observation models by name, filled by this room."""
 MIN_HORIZON_SLOPE = 0.05
 """Least growth of ln horizon per nat, which keeps the shortfall's scale positive."""
 EARLY_TOOLS_UNTIL = 2025.5
 """Trials observed up to this date used tools early enough to cost time."""
-
-
-@dataclass(frozen=True)
-class Reading:
-    """A path read at the dates of an indicator's rows.
-
-    Attributes
-    ----------
-    rows
-        The rows: columns of the archive and of `models.csv`, `time` in calendar years, `company`.
-    at
-        ``at(name, lag=0.0)``: a field of `dynamics.Path` at the rows' dates less `lag` years, (row,).
-    start
-        ``start(name)``: the same field at 2023.0.
-    capability
-        Capability of the best public models plus the correlated deviation, nats, (row,).
-    shortfall
-        Mean shortfall of each row's developer from the frontier, nats, (row,).
-    d50
-        Deployed capability at which half of the automatable basket is automated, nats.
-    disclosed
-        Shape of voluntary disclosure of each row, 0 where the publisher is independent, (row,).
-    """
-
-    rows: pd.DataFrame
-    at: Callable[..., Array]
-    start: Callable[[str], Array]
-    capability: Array
-    shortfall: Array
-    d50: Array
-    disclosed: Array
-
-
-@dataclass(frozen=True)
-class Indicator:
-    """An observation model: the archive ids it takes, how rows become observations, and its law."""
-
-    name: str
-    ids: tuple[str, ...]
-    family: dict[str, str]
-    """Indicator family by archive id."""
-    prepare: Callable[[pd.DataFrame], Observed]
-    law: Callable[..., Law]
-    own: dict[str, Parameter]
-    """Own parameters by argument of `law`."""
-    shared: tuple[str, ...]
-    """Arguments of `law` that are parameters declared elsewhere."""
-    per_id: bool
-    """Whether each archive id has its own copy of the own parameters, ``id.argument``."""
-    flagship_rows: bool
-
-    def parameters(self, ids: Iterable[str]) -> dict[str, Parameter]:
-        """Own parameters by full name, given the archive ids that have rows."""
-        if not self.per_id:
-            return dict(self.own)
-        return {f"{i}.{n}": p for i in ids for n, p in self.own.items()}
-
-
-INDICATORS: dict[str, Indicator] = {}
-"""Registry of observation models by name."""
-
-_J = dt.date(2026, 1, 31)
-
-
-def _p(
-    prior: Prior, unit: str, role: Role, meaning: str, source: str = "judgement", informed: dt.date = _J
-) -> Parameter:
-    return Parameter(prior, unit, role, meaning, source, informed)
-
-
-def indicator(
-    *ids: str,
-    family: str | dict[str, str],
-    prepare: Callable[[pd.DataFrame], Observed],
-    per_id: bool = False,
-    flagship_rows: bool = False,
-) -> Callable[[Callable[..., Law]], Callable[..., Law]]:
-    """Register an observation model for the archive ids it takes, the preferred one first.
-
-    With ``per_id`` the own parameters reach the law as one value per row, (row,), each archive id
-    having its own.
-    """
-
-    def register(function: Callable[..., Law]) -> Callable[..., Law]:
-        own = declared_in(function)
-        shared = [n for n in typing.get_type_hints(function) if n not in ("read", "y", "return", *own)]
-        INDICATORS[function.__name__] = Indicator(
-            function.__name__,
-            ids,
-            family if isinstance(family, dict) else dict.fromkeys(ids, family),
-            prepare,
-            function,
-            own,
-            tuple(shared),
-            per_id,
-            flagship_rows,
-        )
-        return function
-
-    return register
-
-
-# Parameters that every reading shares ---------------------------------------------------------------
-
-READING: dict[str, Parameter] = {
-    "release_gap": _p(
-        LogNormal(0.12, 0.5),
-        "yr",
-        "measurement",
-        "internal use of a model before its release",
-        "judgement: weeks to months",
-    ),
-    "shortfall": _p(
-        HalfNormal(0.7),
-        "nats",
-        "calibration",
-        "mean shortfall of a leading developer's flagship from the frontier",
-    ),
-    "shortfall_followers": _p(
-        HalfNormal(1.5),
-        "nats",
-        "calibration",
-        "mean shortfall of another developer's flagship from the frontier",
-    ),
-    "deviation_sd": _p(
-        HalfNormal(0.7),
-        "nats",
-        "measurement",
-        "sd of the correlated deviation of published capability from the path",
-    ),
-    "disclosure_lab": _p(
-        HalfNormal(1.0), "-", "measurement", "how strongly AI companies report favourable noise"
-    ),
-    "disclosure_tech": _p(
-        HalfNormal(1.0), "-", "measurement", "how strongly large technology companies report favourable noise"
-    ),
-}
-LADDER: dict[str, Parameter] = {
-    "g2": _p(LogNormal(1.5, 0.6), "nats", "timing", "gap from engineering to experiments"),
-    "g3": _p(LogNormal(2.5, 0.6), "nats", "timing", "gap from experiments to creative ideation"),
-    "g4": _p(LogNormal(2.5, 0.6), "nats", "timing", "gap from ideation to strategy and leadership"),
-    "mu_D": _p(
-        Normal(1.0, 1.5),
-        "nats",
-        "measurement",
-        "transfer gap: how much easier benchmarks are than the real work of their rung",
-    ),
-}
-SURVEYS: dict[str, Parameter] = {
-    "programme_anthropic": _p(Normal(0.0, 0.3), "nats", "calibration", "Anthropic's measuring programme"),
-    "programme_metr": _p(Normal(0.0, 0.3), "nats", "calibration", "METR's measuring programme"),
-    "respondents_anthropic": _p(
-        Normal(0.0, 0.2),
-        "nats",
-        "calibration",
-        "error shared by recalled and current values of Anthropic's survey",
-    ),
-    "respondents_metr": _p(
-        Normal(0.0, 0.2),
-        "nats",
-        "calibration",
-        "error shared by recalled and current values of METR's survey",
-    ),
-    "hype_speed": _p(
-        Normal(0.40, 0.2),
-        "nats",
-        "measurement",
-        "overstatement when staff report speed",
-        "belief gap of the METR trial: +24 % believed, -19 % measured",
-        dt.date(2025, 7, 10),
-    ),
-    "hype_value": _p(Normal(0.25, 0.25), "nats", "measurement", "overstatement when staff report value"),
-}
-SHARED: dict[str, Parameter] = READING | LADDER | SURVEYS
-"""Observation parameters that more than one indicator reads."""
-
-DEVIATION_STEP = 0.5
-"""Years between the knots of the deviation."""
-DEVIATION_TIME = 1.0
-"""Correlation time of the deviation, years."""
-
-
-def deviation_knots(last: float) -> np.ndarray:
-    """Half-yearly knots from 2023.0 to the first at or past `last`, calendar years."""
-    return T0 + DEVIATION_STEP * np.arange(int(np.ceil((last - T0) / DEVIATION_STEP - 1e-9)) + 1)
-
-
-def deviation_parameters(last: float) -> dict[str, Parameter]:
-    """One standard-normal innovation per knot of the deviation."""
-    return {
-        f"deviation_{knot:.1f}": _p(
-            Normal(0.0, 1.0), "sd", "measurement", f"innovation of the correlated deviation at {knot:.1f}"
-        )
-        for knot in deviation_knots(last)
-    }
-
-
-def deviation_factor(count: int) -> np.ndarray:
-    """Lower factor L of an Ornstein-Uhlenbeck process of unit sd at the knots, (knot, innovation)."""
-    rho = np.exp(-DEVIATION_STEP / DEVIATION_TIME)
-    i, j = np.indices((count, count))
-    scale = np.where(j == 0, 1.0, np.sqrt(1 - rho**2))
-    return np.where(i >= j, rho ** np.abs(i - j) * scale, 0.0)
-
-
-SOFTWARE_GROWTH_ROW = {
-    "indicator_id": "software_growth",
-    "entity": "frontier",
-    "observed_at": dt.date(2025, 10, 1),
-    "published_at": dt.date(2025, 10, 1),
-    "value": 0.0,
-    "lower": -0.2,
-    "upper": 0.2,
-    "interval_level": float(2 * stats.norm.cdf(1) - 1),
-    "kind": "declared",
-    "disclosure": "independent",
-    "source_title": "Epoch AI: algorithmic progress, read as growth constant within .2 nats a year a year",
-}
-"""A row of evidence that stands in no table: software growth without AI was roughly constant."""
-
-
-# Rows to observations -------------------------------------------------------------------------------
-
-_COMPANIES = {
-    "Anthropic": ("Anthropic", "Claude"),
-    "OpenAI": ("OpenAI", "Codex"),
-    "Google": ("Google",),
-    "Microsoft": ("Microsoft",),
-}
-LABS = ("Anthropic", "OpenAI")
-"""Companies whose main business is AI; the other named companies are large technology companies."""
-
-
-def company_of(entity: str) -> str:
-    """Company an entity of category 3 speaks for, or ``industry``."""
-    return next((c for c, words in _COMPANIES.items() if any(w in entity for w in words)), "industry")
-
-
-def standard_errors(rows: pd.DataFrame, link: Callable[[Any], Any]) -> tuple[np.ndarray, np.ndarray]:
-    """Standard errors below and above each value on the scale of `link`; 0 where no interval is given."""
-    z = stats.norm.ppf((1 + rows["interval_level"].to_numpy(float)) / 2)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        y, low, high = (link(rows[c].to_numpy(float)) for c in ("value", "lower", "upper"))
-        below, above = (y - low) / z, (high - y) / z
-    return np.nan_to_num(below, posinf=0.0), np.nan_to_num(above, posinf=0.0)
-
-
-def _observed(rows: pd.DataFrame, link: Callable[[Any], Any]) -> Observed:
-    """Values, bounds and intervals on the scale of `link`; `bound` says which."""
-    y = link(rows["value"].to_numpy(float))
-    ends = (link(rows[c].to_numpy(float)) for c in ("lower", "upper"))
-    interval = (rows["bound"] == "interval").to_numpy()
-    low = np.where(rows["bound"] == "upper", -np.inf, y)
-    high = np.where(rows["bound"] == "lower", np.inf, y)
-    low, high = (np.where(interval, end, x) for end, x in zip(ends, (low, high), strict=True))
-    below, above = standard_errors(rows, link)
-    return Observed(low, high, below, above, np.nan_to_num(rows["n"].to_numpy(float)))
-
-
-def _logs(rows: pd.DataFrame) -> Observed:
-    return _observed(rows, np.log)
-
-
-def _growth(rows: pd.DataFrame) -> Observed:
-    return _observed(rows, lambda v: np.log1p(v / 100))
-
-
-def _speed_up(rows: pd.DataFrame) -> Observed:
-    """A change in task time, percent, as ln of the gain in speed; the interval turns round."""
-    turned = rows.assign(lower=rows["upper"], upper=rows["lower"])
-    return _observed(turned, lambda v: -np.log1p(v / 100))
-
-
-def _logit_percent(v: Array) -> Array:
-    return special.logit(np.asarray(v) / 100)
-
-
-def _shares(rows: pd.DataFrame) -> Observed:
-    return _observed(rows, _logit_percent)
-
-
-def _days(rows: pd.DataFrame) -> Observed:
-    return _observed(rows, lambda v: np.log(v / 365.25))
-
-
-def _counts(rows: pd.DataFrame) -> Observed:
-    n = rows["n"].to_numpy(float)
-    k = np.round(rows["value"].to_numpy(float) / 100 * n)
-    return Observed(k, k, 0 * n, 0 * n, n)
-
-
-def _points(rows: pd.DataFrame) -> Observed:
-    return _observed(rows, lambda v: v)
-
-
-def _minutes(rows: pd.DataFrame) -> Observed:
-    seen = _observed(rows, np.log)
-    censored = seen.low > np.log(HORIZON_CEILING)
-    return seen._replace(
-        low=np.where(censored, np.log(HORIZON_CEILING), seen.low), high=np.where(censored, np.inf, seen.high)
-    )
-
-
-def _scores(rows: pd.DataFrame) -> Observed:
-    """Logit of y/u with the sampling error of k of n, y = (k + 1/2)/(n + 1); else of the interval."""
-    n = rows["n"].to_numpy(float)
-    share = rows["value"].to_numpy(float) / 100
-    y = np.where(np.isnan(n), share, (share * n + 0.5) / (n + 1))
-    y = np.clip(y, 1e-4, BEST_SCORE - 1e-3)
-    slope = BEST_SCORE / (y * (BEST_SCORE - y))
-    below, above = standard_errors(rows, lambda v: v / 100)
-    se = np.where(np.isnan(n), slope * (below + above) / 2, slope * np.sqrt(y * (1 - y) / n))
-    value = special.logit(y / BEST_SCORE)
-    return Observed(value, value, se, se, np.nan_to_num(n))
 
 
 # Category 1: broad capability -----------------------------------------------------------------------
@@ -352,14 +30,14 @@ def _scores(rows: pd.DataFrame) -> Observed:
 _EPOCH = dt.date(2025, 12, 31)
 
 
-@indicator("metr_th50_v11", "metr_th50_v10", family="long tasks", prepare=_minutes, flagship_rows=True)
+@indicator("metr_th50_v11", "metr_th50_v10", family="long tasks", prepare=obs.minutes, flagship_rows=True)
 def time_horizon(
     read: Reading,
     y: Observed,
     *,
     h0: Annotated[
         Array,
-        _p(
+        param(
             Normal(float(np.log(4.0)), 0.7),
             "ln min",
             "calibration",
@@ -367,11 +45,12 @@ def time_horizon(
             "METR: GPT-4, March 2023, about four minutes",
         ),
     ],
-    h1: Annotated[Array, _p(LogNormal(0.6, 0.5), "1/nat", "calibration", "growth of ln horizon per nat")],
-    h2: Annotated[Array, _p(Normal(0.02, 0.04), "1/nat^2", "measurement", "curvature of ln horizon")],
-    tau_h: Annotated[Array, _p(HalfNormal(0.35), "ln min", "calibration", "noise beyond the interval")],
+    h1: Annotated[Array, param(LogNormal(0.6, 0.5), "1/nat", "calibration", "growth of ln horizon per nat")],
+    h2: Annotated[Array, param(Normal(0.02, 0.04), "1/nat^2", "measurement", "curvature of ln horizon")],
+    tau_h: Annotated[Array, param(HalfNormal(0.35), "ln min", "calibration", "noise beyond the interval")],
     suite_10: Annotated[
-        Array, _p(Normal(0.0, 0.3), "ln min", "calibration", "offset of suite TH1.0 against TH1.1")
+        Array,
+        param(Normal(0.0, 0.3), "ln min", "calibration", "offset of suite TH1.0 against TH1.1"),
     ],
 ) -> Law:
     """Ln minutes = h0 + h1 e + h2 e^2/2, two-piece error, right-censored at 960 minutes."""
@@ -383,20 +62,21 @@ def time_horizon(
     return SplitShortfall(mu, low, high, slope * read.shortfall)
 
 
-@indicator("epoch_eci", family="broad index", prepare=_points, flagship_rows=True)
+@indicator("epoch_eci", family="broad index", prepare=obs.points, flagship_rows=True)
 def capability_index(
     read: Reading,
     y: Observed,
     *,
     c0: Annotated[
-        Array, _p(Normal(126.0, 3.0), "points", "calibration", "index at e = 0", "Epoch AI", _EPOCH)
+        Array,
+        param(Normal(126.0, 3.0), "points", "calibration", "index at e = 0", "Epoch AI", _EPOCH),
     ],
     c1: Annotated[
         Array,
-        _p(LogNormal(5.5, 0.3), "points/nat", "calibration", "index points per nat", "Epoch AI", _EPOCH),
+        param(LogNormal(5.5, 0.3), "points/nat", "calibration", "index points per nat", "Epoch AI", _EPOCH),
     ],
-    J: Annotated[Array, _p(HalfNormal(6.0), "points", "inputs", "one-off jump of reasoning models")],
-    eci_sd: Annotated[Array, _p(LogNormal(1.5, 0.3), "points", "calibration", "noise of the index")],
+    J: Annotated[Array, param(HalfNormal(6.0), "points", "inputs", "one-off jump of reasoning models")],
+    eci_sd: Annotated[Array, param(LogNormal(1.5, 0.3), "points", "calibration", "noise of the index")],
 ) -> Law:
     """Points = c0 + c1 e + J reasoning; the shortfall carries the long lower tail."""
     reasoning = (read.rows["reasoning"] == "yes").to_numpy(float)
@@ -411,8 +91,10 @@ BENCHMARK_SD = float(np.hypot(1.0, 1.5))
 """Sd of a benchmark's place: 1.0 around its rung and 1.5 between benchmark transfer gaps, nats."""
 MESSY_SD = 2.5
 """Sd of a messy-task benchmark's place around half automation, nats."""
-_Slope = Annotated[Array, _p(LogNormal(0.5, 0.5), "1/nat", "calibration", "rise of the logit score per nat")]
-_Spread = Annotated[Array, _p(LogNormal(0.3, 0.6), "logit", "calibration", "noise beyond sampling error")]
+_Slope = Annotated[
+    Array, param(LogNormal(0.5, 0.5), "1/nat", "calibration", "rise of the logit score per nat")
+]
+_Spread = Annotated[Array, param(LogNormal(0.3, 0.6), "logit", "calibration", "noise beyond sampling error")]
 
 
 def _benchmark(read: Reading, y: Observed, slope: Array, place: Array, spread: Array) -> Law:
@@ -447,14 +129,14 @@ RUNGS = {i: n for n, ids in enumerate((ENGINEERING, EXPERIMENTS, IDEATION, STRAT
 """Rung of each benchmark of the ladder, from 0."""
 
 
-@indicator(*MESSY, family=MESSY, prepare=_scores, per_id=True, flagship_rows=True)
+@indicator(*MESSY, family=MESSY, prepare=obs.scores, per_id=True, flagship_rows=True)
 def messy_tasks(
     read: Reading,
     y: Observed,
     *,
     slope: _Slope,
     spread: _Spread,
-    place: Annotated[Array, _p(Normal(0.0, 1.0), "sd", "calibration", "place around half automation")],
+    place: Annotated[Array, param(Normal(0.0, 1.0), "sd", "calibration", "place around half automation")],
 ) -> Law:
     """A benchmark of messy tasks or new facts, placed widely around half automation (d50)."""
     return _benchmark(read, y, slope, place, spread)
@@ -465,7 +147,7 @@ def messy_tasks(
     *EXPERIMENTS,
     *IDEATION,
     *STRATEGY,
-    prepare=_scores,
+    prepare=obs.scores,
     per_id=True,
     flagship_rows=True,
     family={i: ("engineering", "experiments", "ideation", "strategy")[n] for i, n in RUNGS.items()},
@@ -476,7 +158,9 @@ def ladder(
     *,
     slope: _Slope,
     spread: _Spread,
-    place: Annotated[Array, _p(Normal(0.0, 1.0), "sd", "calibration", "place around its rung's real work")],
+    place: Annotated[
+        Array, param(Normal(0.0, 1.0), "sd", "calibration", "place around its rung's real work")
+    ],
 ) -> Law:
     """A benchmark of a rung, placed around the rung's real work less the transfer gap."""
     return _benchmark(read, y, slope, place, spread)
@@ -489,14 +173,14 @@ def _flag(read: Reading, company: str) -> np.ndarray:
     return (read.rows["company"] == company).to_numpy(float)
 
 
-@indicator("uplift_rct_time", family="uplift, trials", prepare=_speed_up)
+@indicator("uplift_rct_time", family="uplift, trials", prepare=obs.speed_up)
 def uplift_trial(
     read: Reading,
     y: Observed,
     *,
     selection: Annotated[
         Array,
-        _p(
+        param(
             HalfNormal(0.2),
             "nats",
             "measurement",
@@ -505,7 +189,7 @@ def uplift_trial(
             dt.date(2026, 2, 24),
         ),
     ],
-    cost: Annotated[Array, _p(HalfNormal(0.15), "nats", "measurement", "time that early tools cost")],
+    cost: Annotated[Array, param(HalfNormal(0.15), "nats", "measurement", "time that early tools cost")],
     programme_metr: Array,
 ) -> Law:
     """Ln speed-up ~ N(ln m - selection - cost of early tools, se)."""
@@ -517,7 +201,7 @@ def uplift_trial(
 _REPORT_SD = 0.35
 
 
-@indicator("staff_productivity", "card_productivity_median", family="uplift, self-report", prepare=_growth)
+@indicator("staff_productivity", "card_productivity_median", family="uplift, self-report", prepare=obs.growth)
 def reported_gain(
     read: Reading,
     y: Observed,
@@ -540,7 +224,7 @@ def reported_gain(
     "metr_survey_speed",
     "metr_survey_value",
     family="uplift, self-report",
-    prepare=_logs,
+    prepare=obs.logs,
 )
 def reported_multiplier(
     read: Reading,
@@ -561,19 +245,22 @@ def reported_multiplier(
     return Reported(mu, np.full(len(y.low), _REPORT_SD), read.disclosed)
 
 
-@indicator("ai_code_share", family="delegated work", prepare=_shares)
+@indicator("ai_code_share", family="delegated work", prepare=obs.shares)
 def code_share(
     read: Reading,
     y: Observed,
     *,
     code_anthropic: Annotated[
-        Array, _p(Normal(1.0, 1.0), "logit", "measurement", "written code against automated tasks, Anthropic")
+        Array,
+        param(Normal(1.0, 1.0), "logit", "measurement", "written code against automated tasks, Anthropic"),
     ],
     code_google: Annotated[
-        Array, _p(Normal(1.0, 1.0), "logit", "measurement", "written code against automated tasks, Google")
+        Array,
+        param(Normal(1.0, 1.0), "logit", "measurement", "written code against automated tasks, Google"),
     ],
     code_microsoft: Annotated[
-        Array, _p(Normal(1.0, 1.0), "logit", "measurement", "written code against automated tasks, Microsoft")
+        Array,
+        param(Normal(1.0, 1.0), "logit", "measurement", "written code against automated tasks, Microsoft"),
     ],
 ) -> Law:
     """Logit share of new code = logit F + the company's offset."""
@@ -584,28 +271,31 @@ def code_share(
     return Reported(read.at("logit_F") + offset, np.full(len(y.low), 0.4), read.disclosed)
 
 
-@indicator("staff_work_share", family="delegated work", prepare=_shares)
+@indicator("staff_work_share", family="delegated work", prepare=obs.shares)
 def work_share(
     read: Reading,
     y: Observed,
     *,
     use_offset: Annotated[
         Array,
-        _p(Normal(0.7, 0.7), "logit", "measurement", "work in which AI is used against automated tasks"),
+        param(Normal(0.7, 0.7), "logit", "measurement", "work in which AI is used against automated tasks"),
     ],
 ) -> Law:
     """Logit share of work with AI = logit F + offset."""
     return Reported(read.at("logit_F") + use_offset, np.full(len(y.low), 0.4), read.disclosed)
 
 
-@indicator("code_per_engineer", family="delegated work", prepare=_logs)
+@indicator("code_per_engineer", family="delegated work", prepare=obs.logs)
 def code_output(
     read: Reading,
     y: Observed,
     *,
-    kappa: Annotated[Array, _p(Normal(1.8, 0.5), "-", "measurement", "ln code per nat of researcher output")],
+    kappa: Annotated[
+        Array,
+        param(Normal(1.8, 0.5), "-", "measurement", "ln code per nat of researcher output"),
+    ],
     code_level: Annotated[
-        Array, _p(Normal(0.0, 0.3), "nats", "calibration", "level of ln code per engineer")
+        Array, param(Normal(0.0, 0.3), "nats", "calibration", "level of ln code per engineer")
     ],
 ) -> Law:
     """Ln merged code per engineer = kappa (ln m - ln m(t0)) + level."""
@@ -613,13 +303,13 @@ def code_output(
     return Reported(mu, np.full(len(y.low), 0.35), read.disclosed)
 
 
-@indicator("overall_acceleration", family="pace", prepare=_logs)
+@indicator("overall_acceleration", family="pace", prepare=obs.logs)
 def overall_pace(read: Reading, y: Observed) -> Law:
     """Ln stated acceleration ~ N(ln W, .2): the overall pace, not output per researcher."""
     return Reported(read.at("log_W"), np.full(len(y.low), 0.2), read.disclosed)
 
 
-@indicator("aeci_slope_ratio", family="pace", prepare=_logs)
+@indicator("aeci_slope_ratio", family="pace", prepare=obs.logs)
 def index_slope_ratio(read: Reading, y: Observed, *, c1: Array, J: Array) -> Law:
     """Ln ratio of the index gain of the last year to that of the year before, a jump J in the last."""
     now, before, earlier = (read.at("e", lag=lag) for lag in (0.0, 1.0, 2.0))
@@ -630,7 +320,7 @@ def index_slope_ratio(read: Reading, y: Observed, *, c1: Array, J: Array) -> Law
     )
 
 
-@indicator("int_ext_gap_days", family="internal gap", prepare=_days)
+@indicator("int_ext_gap_days", family="internal gap", prepare=obs.days)
 def internal_gap(read: Reading, y: Observed, *, release_gap: Array) -> Law:
     """Ln years from internal use to announcement ~ N(ln release_gap, .5)."""
     return Reported(
@@ -640,17 +330,18 @@ def internal_gap(read: Reading, y: Observed, *, release_gap: Array) -> Law:
     )
 
 
-@indicator("headcount", family="staff and spending", prepare=_logs)
+@indicator("headcount", family="staff and spending", prepare=obs.logs)
 def headcount(
     read: Reading,
     y: Observed,
     *,
     gL: Array,
     staff_openai: Annotated[
-        Array, _p(Normal(7.0, 1.0), "ln people", "calibration", "ln OpenAI staff at 2025.0")
+        Array, param(Normal(7.0, 1.0), "ln people", "calibration", "ln OpenAI staff at 2025.0")
     ],
     staff_anthropic: Annotated[
-        Array, _p(Normal(7.0, 1.0), "ln people", "calibration", "ln Anthropic staff at 2025.0")
+        Array,
+        param(Normal(7.0, 1.0), "ln people", "calibration", "ln Anthropic staff at 2025.0"),
     ],
 ) -> Law:
     """Ln staff = level + gL (t - 2025)."""
@@ -659,18 +350,19 @@ def headcount(
     return Reported(level + gL * years, np.full(len(y.low), 0.15), read.disclosed)
 
 
-@indicator("rnd_compute_spend", family="staff and spending", prepare=_logs)
+@indicator("rnd_compute_spend", family="staff and spending", prepare=obs.logs)
 def compute_spending(
     read: Reading,
     y: Observed,
     *,
     gK1: Array,
     spend_openai: Annotated[
-        Array, _p(Normal(1.6, 1.0), "ln bn USD/yr", "calibration", "ln OpenAI R&D compute spending at 2025.0")
+        Array,
+        param(Normal(1.6, 1.0), "ln bn USD/yr", "calibration", "ln OpenAI R&D compute spending at 2025.0"),
     ],
     price_fall: Annotated[
         Array,
-        _p(
+        param(
             Normal(0.35, 0.1),
             "nats/yr",
             "calibration",
@@ -687,7 +379,7 @@ def compute_spending(
     )
 
 
-@indicator("software_growth", family="software growth", prepare=_points)
+@indicator("software_growth", family="software growth", prepare=obs.points)
 def software_growth(read: Reading, y: Observed) -> Law:
     """(ln(s'/P) at 2025.75 - ln(s'/P) at 2023)/2.75 ~ N(0, .2): growth without AI roughly constant."""
     log = array_module(read.d50).log
@@ -697,7 +389,7 @@ def software_growth(read: Reading, y: Observed) -> Law:
     )
 
 
-@indicator("dropin_yes_share", family="impressions", prepare=_counts)
+@indicator("dropin_yes_share", family="impressions", prepare=obs.counts)
 def dropin_researcher(
     read: Reading,
     y: Observed,
@@ -705,7 +397,9 @@ def dropin_researcher(
     g2: Array,
     g3: Array,
     g4: Array,
-    camp: Annotated[Array, _p(Normal(0.0, 1.0), "probit", "measurement", "how easily this staff says yes")],
+    camp: Annotated[
+        Array, param(Normal(0.0, 1.0), "probit", "measurement", "how easily this staff says yes")
+    ],
 ) -> Law:
     """Staff saying a model is a drop-in researcher ~ Binomial(n, Phi(eD - d3 + camp))."""
     return Counted(read.at("eD") - rung_places(read.d50, g2, g3, g4)[2] + camp)
@@ -722,52 +416,48 @@ UNPUBLISHED = frozenset(
 """Indicators without a row in the archive."""
 
 
-def _spread(y: Observed, least: float) -> np.ndarray:
-    """Sd of a measurement with an interval, and what no interval tells, in quadrature."""
-    return np.hypot((y.se_low + y.se_high) / 2, least)
-
-
-@indicator("human_time_share", family="task shares", prepare=_shares)
+@indicator("human_time_share", family="task shares", prepare=obs.shares)
 def human_share(
     read: Reading,
     y: Observed,
     *,
     time_offset: Annotated[
-        Array, _p(Normal(0.0, 0.3), "logit", "measurement", "human working time against required tasks")
+        Array,
+        param(Normal(0.0, 0.3), "logit", "measurement", "human working time against required tasks"),
     ],
 ) -> Law:
     """Logit of the human share of working time on today's research = logit H + offset."""
     xp = array_module(read.d50)
     log_H = xp.minimum(read.at("log_H"), -1e-9)
     mu = log_H - xp.log(-xp.expm1(log_H)) + time_offset
-    return Reported(mu, _spread(y, 0.15), read.disclosed)
+    return Reported(mu, obs.combined_sd(y, 0.15), read.disclosed)
 
 
-@indicator("frozen_basket_share", family="task shares", prepare=_shares)
+@indicator("frozen_basket_share", family="task shares", prepare=obs.shares)
 def frozen_basket(read: Reading, y: Observed) -> Law:
     """Logit of the share of the R&D tasks of January 2023 that AI does = logit F."""
-    return Reported(read.at("logit_F"), _spread(y, 0.15), read.disclosed)
+    return Reported(read.at("logit_F"), obs.combined_sd(y, 0.15), read.disclosed)
 
 
-@indicator("audited_productivity", family="audits", prepare=_logs)
+@indicator("audited_productivity", family="audits", prepare=obs.logs)
 def audited_output(read: Reading, y: Observed) -> Law:
     """Ln audited output per researcher over the same researchers with no AI = ln m."""
-    return Reported(read.at("log_m"), _spread(y, 0.1), read.disclosed)
+    return Reported(read.at("log_m"), obs.combined_sd(y, 0.1), read.disclosed)
 
 
-@indicator("audited_pace", family="audits", prepare=_logs)
+@indicator("audited_pace", family="audits", prepare=obs.logs)
 def audited_acceleration(read: Reading, y: Observed) -> Law:
     """Ln audited overall pace over that with no AI = ln W."""
-    return Reported(read.at("log_W"), _spread(y, 0.1), read.disclosed)
+    return Reported(read.at("log_W"), obs.combined_sd(y, 0.1), read.disclosed)
 
 
-@indicator("compute_growth", family="growth rates", prepare=_logs)
+@indicator("compute_growth", family="growth rates", prepare=obs.logs)
 def growth_of_compute(read: Reading, y: Observed) -> Law:
     """Ln factor by which research compute grew in a year = k(t) - k(t - 1)."""
-    return Reported(read.at("k") - read.at("k", lag=1.0), _spread(y, 0.1), read.disclosed)
+    return Reported(read.at("k") - read.at("k", lag=1.0), obs.combined_sd(y, 0.1), read.disclosed)
 
 
-@indicator("algorithmic_growth", family="growth rates", prepare=_logs)
+@indicator("algorithmic_growth", family="growth rates", prepare=obs.logs)
 def growth_of_software(read: Reading, y: Observed) -> Law:
     """Ln factor by which software efficiency grew in a year = s(t) - s(t - 1)."""
-    return Reported(read.at("s") - read.at("s", lag=1.0), _spread(y, 0.2), read.disclosed)
+    return Reported(read.at("s") - read.at("s", lag=1.0), obs.combined_sd(y, 0.2), read.disclosed)

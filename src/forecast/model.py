@@ -17,6 +17,7 @@ import pytensor.tensor as pt
 
 from forecast import dynamics as dyn
 from forecast import indicators as ind
+from forecast import observation as obs
 from forecast.laws import Law, Observed, cut
 from forecast.priors import Array, Parameter, Prior, array_module, from_score
 
@@ -30,18 +31,18 @@ def parameters(names: Sequence[str], rows: pd.DataFrame) -> dict[str, Parameter]
     found = dict(dyn.SHARED)
     for name in names:
         found |= {f"{name}.{n}": p for n, p in dyn.DYNAMICS[name].parameters.items()}
-    found |= ind.SHARED
+    found |= obs.SHARED
     for name in dict.fromkeys(rows["indicator"]):
         mine = rows[rows["indicator"] == name]
         one = ind.INDICATORS[name]
         found |= one.parameters(dict.fromkeys(mine["indicator_id"]))
         found |= {n: p for n, p in every_parameter().items() if n in one.shared and n not in found}
-    return found | ind.deviation_parameters(float(rows["time"].max()))
+    return found | obs.deviation_parameters(float(rows["time"].max()))
 
 
 def every_parameter() -> dict[str, Parameter]:
     """Parameters of all observation models, with or without rows, by full name."""
-    found = dict(ind.SHARED)
+    found = dict(obs.SHARED)
     for one in ind.INDICATORS.values():
         found |= one.parameters(one.ids)
     return found
@@ -69,7 +70,7 @@ def _along(matrix: np.ndarray, values: Array) -> Array:
 
 def _reader(
     rows: pd.DataFrame, last: float, path: dyn.Path, theta: Mapping[str, Array], deviation: Array
-) -> Callable[[str], ind.Reading]:
+) -> Callable[[str], obs.Reading]:
     """Read a path at the dates of all rows at once and hand each indicator its share.
 
     Public models are `release_gap` years behind the capability in use, to first order; `deviation`
@@ -94,18 +95,18 @@ def _reader(
     capability = (
         _along(_between(grid, when), path.e)
         - theta["release_gap"] * _along(_between(grid, when) @ slope, path.e)
-        + _along(_between(ind.deviation_knots(last), when), deviation)
+        + _along(_between(obs.deviation_knots(last), when), deviation)
     )
-    leader = rows["developer"].isin(ind.LEADERS).to_numpy(float)
+    leader = rows["developer"].isin(obs.LEADERS).to_numpy(float)
     shortfall = theta["shortfall"] * leader + theta["shortfall_followers"] * (1 - leader)
     voluntary = rows["disclosure"].isin(["voluntary_company", "self_report"]) & rows["kind"].eq("company")
-    lab = (voluntary & rows["company"].isin(ind.LABS)).to_numpy(float)
+    lab = (voluntary & rows["company"].isin(obs.LABS)).to_numpy(float)
     tech: np.ndarray = voluntary.to_numpy(float) - lab
     disclosed = theta["disclosure_lab"] * lab + theta["disclosure_tech"] * tech
     capability, shortfall, disclosed = shares(capability), shares(shortfall), shares(disclosed)
 
-    def reading(name: str) -> ind.Reading:
-        return ind.Reading(
+    def reading(name: str) -> obs.Reading:
+        return obs.Reading(
             members[name],
             lambda field, lag=0.0: at_all(field, lag)[name],
             lambda field: getattr(path, field)[..., :1] if many else getattr(path, field)[0],
@@ -310,7 +311,7 @@ def centres(
 def _ou_steps(values: Array, centre: Array, sd: Array) -> tuple[Array, Array]:
     """Standard-normal innovations of an Ornstein-Uhlenbeck process around `centre`, and their sds."""
     xp = array_module(values, sd)
-    rho = float(np.exp(-ind.DEVIATION_STEP / ind.DEVIATION_TIME))
+    rho = float(np.exp(-obs.DEVIATION_STEP / obs.DEVIATION_TIME))
     away = values - centre
     scale = np.full(int(np.shape(centre)[0]) if xp is np else centre.type.shape[0] or 0, np.sqrt(1 - rho**2))
     scale[0] = 1.0
@@ -319,7 +320,7 @@ def _ou_steps(values: Array, centre: Array, sd: Array) -> tuple[Array, Array]:
 
 
 def _ou_draw(centre: np.ndarray, sd: np.ndarray, rng: np.random.Generator, size: Any = None) -> np.ndarray:
-    return centre + sd * (ind.deviation_factor(len(centre)) @ rng.standard_normal(len(centre)))
+    return centre + sd * (obs.deviation_factor(len(centre)) @ rng.standard_normal(len(centre)))
 
 
 def build(
@@ -443,7 +444,7 @@ def _unconstrained(
 ) -> np.ndarray:
     """Values of the free variables from scores of each kind, (draw, dimension)."""
     scored, places, knots = _split(declared)
-    size, deviations = len(z), innovations @ ind.deviation_factor(len(knots)).T
+    size, deviations = len(z), innovations @ obs.deviation_factor(len(knots)).T
     theta = natural(z, scored, hyper_parameters(scored))
     published, place = np.empty((size, len(knots))), np.empty((size, len(places)))
     for k, name in enumerate(names):
@@ -497,10 +498,10 @@ def laws_at(name: str, rows: pd.DataFrame, theta: Mapping[str, Array]) -> list[t
     """
     path = dyn.DYNAMICS[name](fit_grid(rows), own_view(theta, name))
     places = [n for n in theta if n.endswith(".place")]
-    knots = ind.deviation_knots(float(rows["time"].max()))
+    knots = obs.deviation_knots(float(rows["time"].max()))
     _, where, sd = centres(path, theta, places, knots)
     scores = np.array([theta[f"deviation_{k:.1f}"] for k in knots])
-    deviation = theta["deviation_sd"] * (ind.deviation_factor(len(knots)) @ scores)
+    deviation = theta["deviation_sd"] * (obs.deviation_factor(len(knots)) @ scores)
     absolute = _absolute(places, where + sd * np.array([theta[n] for n in places]))
     return laws(rows, path, {**theta, **absolute}, deviation)
 

@@ -19,6 +19,7 @@ import pandas as pd
 
 from forecast import absorption, accounts, batch, evidence, frozen, inference, model, readings, selection
 from forecast import indicators as ind
+from forecast import observation as obs
 from forecast.absorption import Estimate, jackknife
 from forecast.accounts import Posterior, Run, number, pairs
 from forecast.dynamics import DYNAMICS
@@ -134,7 +135,7 @@ def _row(row: Mapping[str, Any], where: str, archive: Archive) -> dict[str, Any]
         raise InputError(f"{where}.date: {day} is not between {T0 + 2:.0f} and {T_END:.0f}")
     developer = str(row.get("developer", "Anthropic"))
     one = ind.INDICATORS[model_of[name]]
-    company = ind.company_of(developer) if disclosure in ("voluntary_company", "self_report") else "industry"
+    company = obs.company_of(developer) if disclosure in ("voluntary_company", "self_report") else "industry"
     return {
         "indicator_id": name,
         "entity": f"hypothetical {day}",
@@ -179,7 +180,7 @@ class Met(NamedTuple):
 def extended(mine: Posterior, name: str, run: Run, rows: pd.DataFrame, seed: int) -> Posterior:
     """Stored draws with prior draws of the parameters that only hypothetical rows have."""
     everything = accounts.declared(pd.concat([run.rows, rows]), run.worldview)
-    wanted = model.parameters([name], rows) | ind.deviation_parameters(
+    wanted = model.parameters([name], rows) | obs.deviation_parameters(
         max(float(rows["time"].max()), float(run.rows["time"].max()))
     )
     own = DYNAMICS[name].parameters

@@ -7,7 +7,8 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from forecast.indicators import INDICATORS, SOFTWARE_GROWTH_ROW, company_of
+from forecast.indicators import INDICATORS
+from forecast.observation import SOFTWARE_GROWTH_ROW, company_of
 from forecast.schema import T0
 from forecast.vintages import Archive, decimal_year
 

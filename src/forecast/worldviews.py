@@ -65,9 +65,10 @@ class Worldview:
 def known_parameters() -> dict[str, Parameter]:
     """Return everything a worldview may change by full name: all but the deviation's innovations."""
     from forecast import indicators as ind
+    from forecast import observation as obs
 
     own = {f"{d.name}.{n}": p for d in dyn.DYNAMICS.values() for n, p in d.parameters.items()}
-    found = dyn.SHARED | own | ind.SHARED
+    found = dyn.SHARED | own | obs.SHARED
     for indicator in ind.INDICATORS.values():
         found |= indicator.parameters(indicator.ids)
     return found
