@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 
 os.environ.setdefault("JAX_ENABLE_X64", "1")
 
@@ -49,6 +50,7 @@ class Compiled:
     outputs: Callable[..., Any]
     """(x, label, data) -> values of `names` for each particle."""
     move: Callable[..., Any] = field(repr=False)
+    """As `_move`, in single precision."""
 
 
 class Metric(NamedTuple):
@@ -145,7 +147,7 @@ def compile_model(model: pm.Model) -> Compiled:
         jax.jit(densities),
         jax.jit(batch),
         jax.jit(outputs),
-        jax.jit(partial(_move, gradient), static_argnames=("most",)),
+        partial(_in_single_precision, jax.jit(partial(_move, gradient), static_argnames=("most",))),
     )
 
 
@@ -156,6 +158,22 @@ def _draw_prior(model: pm.Model, free: list[Any], seed: int, size: int) -> np.nd
     ]
     draws = pm.draw(unconstrained, draws=size, random_seed=seed)
     return np.concatenate([np.asarray(d, float).reshape(size, -1) for d in draws], axis=1)
+
+
+def _in_single_precision(function: Callable[..., Any], *args: Any, **static: Any) -> Any:
+    """Call a compiled function with numbers of 32 bits, which takes half the time.
+
+    A move needs no more: rounding shifts a log density of hundreds of nats by 1e-4, which changes where
+    chains settle by as little, and every density that enters a weight or an evidence is evaluated in 64 bits.
+    """
+    narrow = {np.dtype(np.float64): np.float32, np.dtype(np.int64): np.int32}
+
+    def halved(x: Any) -> Any:
+        return np.asarray(x, narrow[x.dtype]) if x.dtype in narrow else x
+
+    with jax.enable_x64(False), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Explicitly requested dtype")
+        return function(*jax.tree.map(halved, args), **static)
 
 
 def _move(
@@ -199,9 +217,9 @@ def _move(
         y, value, slope, step_size, key, states, total = state
         key, k_momentum, k_jitter, k_accept = jax.random.split(key, 4)
         momentum = jax.random.normal(k_momentum, y.shape)
-        # One trajectory in twenty is short, to free a chain from a narrow place.
+        # One trajectory in eight is short, to free a chain from a narrow place.
         u = jax.random.uniform(k_jitter, (y.shape[0], 1))
-        eps = step_size * jnp.where(u < 0.05, 0.25, 0.7 + 0.6 * u)
+        eps = step_size * jnp.where(u < 0.12, 0.35, 0.65 + 0.65 * u)
         energy = value - 0.5 * (momentum**2).sum(-1)
 
         def leap(_: Any, state: Any) -> Any:

@@ -45,10 +45,10 @@ LATE_HEADCOUNT_GROWTH = 0.1
 """Headcount growth after `HEADCOUNT_SLOWS`, nats per year."""
 MAX_REACH = 0.98
 """Largest f26 as a share of what can be automated at all, 1 - phi."""
-LARGEST_LOG = 700.0
-"""Cap of ln s', below the overflow of the exponential."""
-TINY = 1e-300
-"""Least phi inside a logarithm."""
+LARGEST_LOG = 80.0
+"""Cap of ln s', below the overflow of the exponential in single precision."""
+TINY = 1e-37
+"""Least phi and H inside a logarithm, a normal number in single precision too."""
 
 
 class Path(NamedTuple):
@@ -383,7 +383,7 @@ def integrate(
     def multiplier(eD: Array, *q: Array) -> tuple[Array, Array, Array]:
         H_star, velocity, d50, sigma, ln_qr, chi, e_r, gamma_h = q
         u = velocity * (eD - d50)
-        log_H = xp.log(H_star + (1 - H_star) * xp.exp(-_softplus(xp, u)))  # (4)
+        log_H = xp.log(xp.maximum(H_star + (1 - H_star) * xp.exp(-_softplus(xp, u)), TINY))  # (4)
         log_A = xp.log1p(-H_star) - _softplus(xp, -u)  # ln(1 - H)
         ln_q = _softplus(xp, ln_qr + chi * (eD - e_r))  # (6)
         ces = -xp.logaddexp(log_H, log_A - (1 - sigma) * ln_q) / (1 - sigma)
@@ -407,10 +407,11 @@ def integrate(
     s = -along(s_max) * xp.expm1(log_x)
     u, log_H, log_m = multiplier(eD, *(along(x) for x in task))
     log_P = along(pL) * (log_m - along(log_m0))
+    log_ds = xp.log(along(g0)) + forcing + log_P + along(p) * log_x
+    log_dk = xp.log(along(gK1) + along(gK2 - gK1) * (time >= along(ts)))
+    log_W = xp.logaddexp(log_ds, log_dk) - xp.logaddexp(log_ds - log_P, log_dk)  # (8)
     # The cap leaves every plausible path alone; without it exp overflows in extreme draws.
-    ds = xp.exp(xp.minimum(xp.log(along(g0)) + forcing + log_P + along(p) * log_x, LARGEST_LOG))
-    dk = along(gK1) + along(gK2 - gK1) * (time >= along(ts))
-    log_W = xp.log(ds + dk) - xp.log(ds * xp.exp(-log_P) + dk)  # (8)
+    ds = xp.exp(xp.minimum(log_ds, LARGEST_LOG))
     log_phi = xp.log(xp.maximum(along(phi), TINY))
     logit_F = xp.log1p(-along(phi)) - xp.logaddexp(-u, log_phi)  # (5)
     return Path(time, s, k, s + k, eD, log_H, logit_F, log_m, log_P, log_W, ds, d50)

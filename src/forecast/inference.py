@@ -129,7 +129,7 @@ class _Run:
             most=self.settings.steps,
         )
         self.step_size, self.key = float(chains.step_size), chains.key
-        return np.asarray(states[:steps]), Stage(power, float(chance), float(moved), leapfrogs)
+        return np.asarray(states[:steps], float), Stage(power, float(chance), float(moved), leapfrogs)
 
 
 def sample(

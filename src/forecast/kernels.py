@@ -36,7 +36,9 @@ _COEFFICIENTS = chebyshev.cheb2poly(chebyshev.chebinterpolate(_fitted, 20))[::-1
 def erfcx(x: jax.Array) -> jax.Array:
     """exp(x^2) erfc(x), one polynomial and one exponential."""
     size = jnp.abs(x)
-    right = jnp.polyval(_COEFFICIENTS, (size - _MIDDLE) / (size + _MIDDLE), unroll=32) / (1 + 2 * size)
+    right = jnp.polyval(
+        jnp.asarray(_COEFFICIENTS, x.dtype), (size - _MIDDLE) / (size + _MIDDLE), unroll=32
+    ) / (1 + 2 * size)
     return jnp.where(x < 0, 2 * jnp.exp(jnp.where(x < 0, x, 0.0) ** 2) - right, right)
 
 

@@ -18,8 +18,11 @@ from scipy import special
 from forecast.priors import Array, array_module
 
 _ROOT2, _ROOT2PI = np.sqrt(2.0), np.sqrt(2 * np.pi)
-_FAR = -25.0
-"""Below this the exponential tail of an exponentially modified normal is exact to 1e-270."""
+_FAR = -12.0
+"""Below this the exponential tail of an exponentially modified normal is exact to 1e-32, and above it
+nothing overflows single precision."""
+_LEAST = 1e-6
+"""Least probability inside a logarithm; smaller ones only stand in branches that are not taken."""
 
 
 class Observed(NamedTuple):
@@ -83,7 +86,7 @@ def _log_ex_cdf(x: Array, sd: Array, scale: Array) -> Array:
     below = -0.5 * z**2 + xp.log(xp.where(z < 0, 0.5 * (normal - tail), 1.0))
     near = xp.exp(-0.5 * z**2) * 0.5 * (normal + tail)
     far = xp.exp(0.5 * xp.minimum(a, 0.0) ** 2 - 0.5 * z**2)
-    above = xp.log1p(-xp.minimum(xp.where(a > _FAR, near, far), 1.0 - 1e-12))
+    above = xp.log1p(-xp.minimum(xp.where(a > _FAR, near, far), 1.0 - _LEAST))
     return xp.where(z < 0, below, above)
 
 
@@ -161,7 +164,7 @@ class SplitShortfall(NamedTuple):
             parts.append((value, scaled + density))
         if len(bound):
             below = _log_ex_cdf(x[..., bound], sd[..., bound], self.scale[..., bound])
-            above = 1.0 - xp.minimum(factor_above[..., bound] * (1.0 - xp.exp(below)), 1.0 - 1e-12)
+            above = 1.0 - xp.minimum(factor_above[..., bound] * (1.0 - xp.exp(below)), 1.0 - _LEAST)
             inside = xp.log(factor[..., bound]) + below
             parts.append((bound, xp.where(x[..., bound] < 0, inside, xp.log(above))))
         return _join(parts)

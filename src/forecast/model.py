@@ -48,9 +48,9 @@ def every_parameter() -> dict[str, Parameter]:
     return found
 
 
-def fit_grid(rows: pd.DataFrame, per_year: int = 4) -> np.ndarray:
+def fit_grid(rows: pd.DataFrame) -> np.ndarray:
     """Grid that reaches just past the last row; what lies beyond cannot touch the likelihood."""
-    return dyn.make_grid(float(rows["time"].max()), per_year)
+    return dyn.make_grid(float(rows["time"].max()))
 
 
 def _between(grid: np.ndarray, at: np.ndarray) -> np.ndarray:
