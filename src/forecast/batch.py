@@ -19,7 +19,7 @@ from forecast import evidence, inference, model, prediction, runs, scoring, vint
 from forecast.compilation import Compiled, compile_model
 from forecast.dynamics import DYNAMICS
 from forecast.priors import Parameter
-from forecast.schema import InputError
+from forecast.schema import T_END, InputError
 from forecast.selection import Selection, select
 from forecast.worldviews import Worldview, load_worldviews
 
@@ -169,7 +169,8 @@ def _fit(
     began = time.monotonic()
     tell = None if progress is None else partial(progress, worldview.name)
     rows, data = inputs.selection.rows, model.data_values(declared)
-    judged = sample_until_sound(compiled, declared, rows, data, settings, seed, tell)
+    predictor = partial(predict, inputs=inputs, declared=declared, seed=seed)
+    judged = sample_until_sound(compiled, declared, rows, data, settings, seed, tell, predictor)
     tree, manifest = package(inputs, declared, judged, seed)
     manifest["stacking"] = None if judged.failed else stacking(tree, seed)
     return tree, manifest | {"seconds": round(time.monotonic() - began, 2)}
@@ -181,6 +182,8 @@ class Judged(NamedTuple):
     fit: inference.Fit
     draws: dict[str, xr.Dataset]
     """From `inference.describe`, by dynamic."""
+    predicted: dict[str, xr.Dataset]
+    """From `predict`, by dynamic."""
     failures: dict[str, list[str]]
     min_ess: dict[str, float]
     settings: inference.Settings
@@ -194,11 +197,29 @@ class Judged(NamedTuple):
 
 
 def examine(
-    compiled: Compiled, fit: inference.Fit, data: inference.Data, settings: inference.Settings
+    compiled: Compiled,
+    fit: inference.Fit,
+    data: inference.Data,
+    settings: inference.Settings,
+    predictor: Callable[[str, xr.Dataset], xr.Dataset],
+    reported: str = "parameters",
 ) -> Judged:
-    """Put a fit before the gate."""
+    """Predict from a fit and put it before the gate.
+
+    Parameters
+    ----------
+    predictor
+        Dynamic and its draws -> what `predict` returns.
+    reported
+        What needs enough effective draws: every one of the ``parameters``, or of the ``milestones``.
+    """
     draws = {name: inference.describe(compiled, fit, k, data) for k, name in enumerate(DYNAMICS)}
-    return Judged(fit, draws, *judge(fit, draws), settings)
+    predicted = {name: predictor(name, each) for name, each in draws.items()}
+    if reported == "parameters":
+        watched = {name: named(each["theta"], name) for name, each in draws.items()}
+    else:
+        watched = {name: _dates(each["passage"]) for name, each in predicted.items()}
+    return Judged(fit, draws, predicted, *judge(fit, watched), settings)
 
 
 def sample_until_sound(
@@ -209,6 +230,7 @@ def sample_until_sound(
     settings: inference.Settings,
     seed: int,
     tell: inference.Progress | None,
+    predictor: Callable[[str, xr.Dataset], xr.Dataset],
 ) -> Judged:
     """Fit, judge, and try again with twice the particles if the gate fails.
 
@@ -218,6 +240,8 @@ def sample_until_sound(
         Those the model is compiled for.
     data
         Hyper-parameters, and row weights if not all rows count.
+    predictor
+        As in `examine`.
     """
     names = list(DYNAMICS)
     earlier: tuple[dict[str, list[str]], ...] = ()
@@ -231,7 +255,7 @@ def sample_until_sound(
             tell,
             lambda s, n: model.prior_draws(names, declared, rows, s, n)[0],
         )
-        judged = examine(compiled, fit, data, sizes)._replace(earlier=earlier)
+        judged = examine(compiled, fit, data, sizes, predictor)._replace(earlier=earlier)
         if not judged.failed:
             break
         earlier += (judged.failures,)
@@ -256,13 +280,12 @@ def package(
     for name in DYNAMICS:
         theta = named(judged.draws[name]["theta"], name)
         spread = thin(theta.sizes["draw"])
-        predicted = predict(name, judged.draws[name], inputs, declared, seed)
         tree[f"{name}/posterior"] = xr.DataTree(theta.isel(draw=spread).astype("float32"))
         likelihood = judged.draws[name]["row_log_likelihood"].isel(draw=spread)
         if counted is not None:
             likelihood = likelihood.isel(row=counted)
         tree[f"{name}/log_likelihood"] = xr.DataTree(likelihood.astype("float32").to_dataset(name="rows"))
-        tree[f"{name}/predictions"] = xr.DataTree(predicted)
+        tree[f"{name}/predictions"] = xr.DataTree(judged.predicted[name])
     tree["evidence"] = xr.DataTree(
         xr.Dataset(
             {
@@ -350,14 +373,16 @@ def thin(count: int, most: int = KEPT_DRAWS) -> np.ndarray:
     return np.linspace(0, count - 1, min(count, most)).astype(int)
 
 
-def judge(fit: inference.Fit, draws: dict[str, xr.Dataset]) -> tuple[dict[str, list[str]], dict[str, float]]:
+def judge(
+    fit: inference.Fit, watched: dict[str, xr.Dataset]
+) -> tuple[dict[str, list[str]], dict[str, float]]:
     """Reasons for which each dynamic fails the gate, and its least effective sample size.
 
-    Looked at: bulk and tail ESS of every parameter, standard errors of weights (at equal odds) and of
-    pairwise Bayes factors, acceptance and distance moved at every temperature, agreement of sequential
-    and one-shot evidence, and that everything is finite.
+    Looked at: bulk and tail ESS of everything in `watched`, by dynamic, standard errors of weights (at
+    equal odds) and of pairwise Bayes factors, acceptance and distance moved at every temperature,
+    agreement of sequential and one-shot evidence, and that everything is finite.
     """
-    names = tuple(draws)
+    names = tuple(watched)
     even = np.full(len(names), 1 / len(names))
     weight_se = evidence.weights(fit.log_evidence, even).posterior_se
     factors = evidence.bayes_factors(names, fit.log_evidence)
@@ -374,8 +399,8 @@ def judge(fit: inference.Fit, draws: dict[str, xr.Dataset]) -> tuple[dict[str, l
         found = list(common)
         if not (np.isfinite(fit.draws[k]).all() and np.isfinite(fit.log_evidence[k]).all()):
             found.append("draws or evidence not finite")
-        theta = named(draws[name]["theta"], name)
-        ess = [az.ess(theta, method="bulk"), az.ess(theta, method="tail", prob=(0.05, 0.95))]
+        each = watched[name]
+        ess = [az.ess(each, method="bulk"), az.ess(each, method="tail", prob=(0.05, 0.95))]
         smallest[name] = float(min(float(v) for one in ess for v in one.data_vars.values()))
         if not smallest[name] >= GATE["ess"]:
             found.append(f"effective sample size {smallest[name]:.0f}")
@@ -389,6 +414,12 @@ def judge(fit: inference.Fit, draws: dict[str, xr.Dataset]) -> tuple[dict[str, l
             found.append(f"one-shot and sequential evidence differ by {gap:.2f} nats")
         failures[name] = found
     return failures, smallest
+
+
+def _dates(passage: xr.DataArray) -> xr.Dataset:
+    """First passages (milestone, chain, draw) as variables, never as one step past the grid."""
+    finite = passage.clip(max=T_END + 0.25)
+    return xr.Dataset({str(m): finite.sel(milestone=m, drop=True) for m in finite["milestone"].values})
 
 
 def named(theta: xr.DataArray, name: str) -> xr.Dataset:

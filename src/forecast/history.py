@@ -32,6 +32,10 @@ START = "2025-01-01"
 """First day of a history, unless told otherwise."""
 EVERY = ("week", "month", "quarter", "half-year", "publication")
 """Steps of a history: Sundays, ends of such longer periods, or every day on which something was published."""
+STEP_SWEEPS = 3
+"""Sweeps at the posterior of a stepped date; what a history reports, weights and milestones, need no more."""
+STEP_ESS = 0.2
+"""Effective share of particles at which a step puts in a posterior between; the draws come from moves."""
 WIDENED = "widened"
 """Folder within a store for runs whose late lines were widened, so that nobody takes them for the others."""
 
@@ -244,15 +248,19 @@ def update(
     compiled: dict[tuple[str, ...], Compiled] = {}
     folders: dict[str, list[Path]] = {}
     for worldview in worldviews:
-        done = folders[worldview.name] = []
+        done, before = folders.setdefault(worldview.name, []), None
         for step in steps(window, worldview, seed, settings, wide):
             found = step.find(store)
             if found is None:
                 if progress:
                     progress(step.name, "compiling", 0.0)
                 program = batch.compile_once(compiled, window.rows, step.declared)
-                before = Stored(*runs.load(done[-1])) if done else None
-                found = step.save(store, take(step, program, before, progress))
+                if done and before is None:
+                    before = Stored(*runs.load(done[-1]))
+                before = take(step, program, before, progress)
+                found = step.save(store, before)
+            else:
+                before = None
             done.append(found)
     return folders
 
@@ -312,17 +320,25 @@ def _fit(step: Step, compiled: Compiled, start: Stored | None, progress: batch.P
     """Step from a stored run if there is one and the gate lets the result pass; else fit from the prior."""
     data = step.data()
     tell = None if progress is None else partial(progress, step.name)
+    predictor = partial(batch.predict, inputs=step.inputs, declared=step.declared, seed=step.seed)
     judged, method, failures = None, "stepped", {}
     if start:
-        fit = inference.advance(
-            compiled, step.draw_seed("step"), start.fit, step.data(1), data, step.settings, tell
-        )
-        judged = batch.examine(compiled, fit, data, step.settings)
+        sweeps = min(STEP_SWEEPS, step.settings.final_sweeps)
+        fewer = replace(step.settings, final_sweeps=sweeps, ess=STEP_ESS)
+        fit = inference.advance(compiled, step.draw_seed("step"), start.fit, step.data(1), data, fewer, tell)
+        judged = batch.examine(compiled, fit, data, fewer, predictor, "milestones")
         failures = judged.failures if judged.failed else {}
     if judged is None or judged.failed:
         method = "direct"
         judged = batch.sample_until_sound(
-            compiled, step.declared, step.window.rows, data, step.settings, step.draw_seed("fit"), tell
+            compiled,
+            step.declared,
+            step.window.rows,
+            data,
+            step.settings,
+            step.draw_seed("fit"),
+            tell,
+            predictor,
         )
     places = step.window.places[step.at]
     tree, manifest = batch.package(step.inputs, step.declared, judged, step.seed, places)

@@ -64,6 +64,8 @@ PILOT_SWEEPS = 3
 """Sweeps at the posterior in the run that only finds where it lies."""
 PILOT_ESS = 0.3
 """Effective share of particles in the run that only finds where the posterior lies."""
+CHECKED = 192
+"""Most draws per chain from which the evidence is checked in one shot."""
 INFLATION = 1.1
 """Standard deviations of the starting Gaussian over those of the particles it is fitted to."""
 
@@ -172,7 +174,8 @@ def sample(
         raise ValueError("islands come in halves; take an even number")
     run, inputs = _Run(compiled, seed, settings, progress), _inputs(compiled, data)
     if reference is None:
-        reference = _pilot(run, inputs, draw_prior or compiled.draw_prior)
+        mean, factor = moments(_pilot(run, inputs, draw_prior or compiled.draw_prior))
+        reference = Gaussian(mean, INFLATION * factor)
     s, rng, K = settings, run.rng, compiled.labels
 
     def ends(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -194,8 +197,23 @@ def sample(
     ]
     draws = _draw(run, np.array(chosen), leg, _metric(leg, halves(cloud.x)))
     estimate = _along(path, _cloud(np.moveaxis(draws, 0, 1).reshape(s.islands, -1, draws.shape[-1]), leg))
-    check = np.array([one_shot(compiled, rng, draws[k], k, inputs) for k in range(K)])
+    check = _one_shots(compiled, rng, draws, inputs)
     return Fit(draws, jackknife_values(estimate, s.islands), check, tuple(run.stages), run.step_size)
+
+
+def explore(
+    compiled: Compiled,
+    seed: int,
+    settings: Settings = Settings(),
+    data: Data | None = None,
+    draw_prior: Callable[[int, int], np.ndarray] | None = None,
+) -> np.ndarray:
+    """Posterior draws without evidence, (island, draw, dimension): the run that `sample` starts with.
+
+    Parameters are those of `sample`; labels come in equal shares.
+    """
+    run = _Run(compiled, seed, settings, None)
+    return _pilot(run, _inputs(compiled, data), draw_prior or compiled.draw_prior)
 
 
 def _along(path: list[_Visit], draws: Particles) -> Callable[[np.ndarray], np.ndarray]:
@@ -247,8 +265,8 @@ def _reread(
     return estimate
 
 
-def _pilot(run: _Run, inputs: Any, draw_prior: Callable[[int, int], np.ndarray]) -> Gaussian:
-    """Gaussian over all labels, from a small run along the tempered likelihood."""
+def _pilot(run: _Run, inputs: Any, draw_prior: Callable[[int, int], np.ndarray]) -> np.ndarray:
+    """Draws (island, draw, dimension) over all labels, from a small run along the tempered likelihood."""
     compiled, s = run.compiled, run.settings
     K, size = compiled.labels, s.chains * s.steps
     x = draw_prior(int(run.rng.integers(2**31)), s.islands * size)
@@ -260,9 +278,8 @@ def _pilot(run: _Run, inputs: Any, draw_prior: Callable[[int, int], np.ndarray])
     leg = _Leg(ends, lambda t: ((0.0, 1.0, t), inputs))
     cloud = _cloud(deal(x, s.islands, K), leg)
     path = _temper(run, cloud, leg, PILOT_ESS, PILOT_SWEEPS, "looking for the posterior", quick=True)
-    mean, factor = moments(path[-1].cloud.x)
     run.stages.clear()
-    return Gaussian(mean, INFLATION * factor)
+    return path[-1].cloud.x
 
 
 class _Visit(NamedTuple):
@@ -362,8 +379,8 @@ def advance(
 ) -> Fit:
     """Carry a fit on to changed row weights by reweighting and moving, label by label.
 
-    The path between the two posteriors interpolates the data ``weight``, on which the log likelihood
-    must be linear; other data of the model must be the same in `old` and `new`.
+    The path between the two posteriors interpolates the data ``weight``, to which the log likelihood
+    must be proportional; other data of the model must be the same in `old` and `new`.
 
     Parameters
     ----------
@@ -384,14 +401,15 @@ def advance(
     )
     s = settings
     K, islands, _, D = fit.draws.shape
+    changed = {**after, "weight": after["weight"] - before["weight"]}
     run.step_size = fit.step_size
     per_label = max(1, s.chains // K)
     label = np.tile(np.arange(K), islands)
 
     def ends(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        which = np.repeat(label, len(x) // len(label))
-        first, last = (np.add(*log_density(compiled, x, which, data)) for data in (before, after))
-        return first, last
+        # Only what sets the ends apart counts, and that is the log likelihood of the change.
+        _, change = log_density(compiled, x, np.repeat(label, len(x) // len(label)), changed)
+        return np.zeros_like(change), change
 
     def at(t: float) -> tuple[tuple[float, float, float], Any]:
         return (0.0, 1.0, 1.0), {**after, "weight": (1 - t) * before["weight"] + t * after["weight"]}
@@ -419,7 +437,7 @@ def advance(
             cloud = _cloud(by_island(states, islands * K), leg)
             run.report("reweighting", power)
     draws = _draw(run, origin.reshape(islands, K, per_label, D), leg, metric)
-    check = np.array([one_shot(compiled, run.rng, draws[k], k, after) for k in range(K)])
+    check = _one_shots(compiled, run.rng, draws, after)
     steps = log_z.reshape(islands, K).T
 
     def carried(used: np.ndarray) -> np.ndarray:
@@ -477,6 +495,12 @@ def one_shot(
         return prior + likelihood
 
     return bridge(draws, log_target, rng)
+
+
+def _one_shots(compiled: Compiled, rng: np.random.Generator, draws: np.ndarray, data: Any) -> np.ndarray:
+    """`one_shot` of every label from draws (label, chain, draw, dimension), evenly thinned, (label, 2)."""
+    spread = np.linspace(0, draws.shape[2] - 1, min(draws.shape[2], CHECKED)).astype(int)
+    return np.array([one_shot(compiled, rng, d[:, spread], k, data) for k, d in enumerate(draws)])
 
 
 def describe(compiled: Compiled, fit: Fit, label: int, data: Data | None = None) -> xr.Dataset:

@@ -400,7 +400,7 @@ def build(
         pm.Deterministic("row_log_likelihood", rows_logp, dims="row")
         if predictive:
             pm.Deterministic("law", _law_table([law for law, _ in pairs]))
-        pm.Potential("evidence", (weight * pt.switch(weight > 0, rows_logp, 0.0)).sum())
+        pm.Potential("evidence", (weight * pt.switch(pt.neq(weight, 0.0), rows_logp, 0.0)).sum())
     return model
 
 
