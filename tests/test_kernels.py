@@ -5,9 +5,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytensor
 import pytensor.tensor as pt
-from scipy import special
+from scipy import integrate, special
 
-from forecast import compilation, kernels  # noqa: F401  (compilation asks JAX for 64 bits)
+from forecast import compilation, kernels
 
 X = np.concatenate([np.linspace(-17.0, 30.0, 20_001), np.logspace(1, 8, 500)])
 
@@ -51,3 +51,21 @@ def test_a_costly_value_with_several_uses_stands_behind_a_barrier_and_others_do_
     assert barriers(lambda x: jnp.log(x) * 2) == 0
     assert barriers(lambda x: (y := jnp.log(x)) * 2 + y**2) == 1
     assert barriers(lambda x: (y := x + 1) * 2 + y**2) == 0
+
+
+def test_the_slope_keeps_its_digits_far_out_and_in_single_precision():
+    """erfcx'(x) = -4/sqrt(pi) int u exp(-u^2 - 2xu) du, which has no terms to cancel."""
+
+    def exact(x):
+        scale = 1 + 2 * x
+        found, _ = integrate.quad(
+            lambda w: w * np.exp(-((w / scale) ** 2) - 2 * x * w / scale), 0, 60, epsabs=0, epsrel=1e-12
+        )
+        return -4 / np.sqrt(np.pi) * found / scale**2
+
+    x = np.array([0.0, 0.3, 1.0, 4.0, 15.0, 60.0, 1000.0])
+    slope, expected = jax.jit(jax.vmap(jax.grad(kernels.erfcx))), [exact(v) for v in x]
+    np.testing.assert_allclose(slope(x), expected, rtol=1e-11)
+    narrow = compilation.in_single_precision(slope, x)
+    assert narrow.dtype == np.float32
+    np.testing.assert_allclose(narrow, expected, rtol=1e-6)

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Mapping
 from functools import cache
 from typing import Any
 
+import jax
 import numpy as np
 import pandas as pd
 import pymc as pm
@@ -22,6 +23,7 @@ from forecast import dynamics as dyn
 from forecast import indicators as ind
 from forecast import model as room
 from forecast import observation as obs
+from forecast.compilation import compile_model, in_single_precision
 from forecast.priors import Beta, LogNormal, LogUniform, Normal, Parameter, Prior, Uniform
 
 NAMES = tuple(dyn.DYNAMICS)
@@ -461,3 +463,23 @@ def test_same_seed_same_simulation(rows, known):
     )
     np.testing.assert_array_equal(first, again)
     assert not np.array_equal(first, other)
+
+
+def test_moves_in_single_precision_see_the_same_density(selection):
+    """A move settles where its own density is highest: 32 bits must neither overflow nor mislead."""
+    rows, names = selection.rows, ["expanding_pie"]
+    declared = room.ordered(room.parameters(names, rows))
+    compiled = compile_model(room.build(names, rows, declared, [1.0]))
+    x, label = room.prior_draws(names, declared, rows, 1, 512)
+
+    def density(x, label, data):
+        value, slope = jax.vmap(
+            jax.value_and_grad(lambda x, k: sum(d[0] for d in compiled.density(x[None], k[None], data)))
+        )(x, label)
+        return value, slope
+
+    wide = jax.jit(density)(x, label, compiled.data)[0]
+    value, slope = in_single_precision(jax.jit(density), x, label, compiled.data)
+    assert value.dtype == np.float32 and np.isfinite(slope).all()
+    # Prior draws have log densities down to -1e5; those of a posterior are good to 1e-4.
+    np.testing.assert_allclose(value, wide, rtol=2e-6, atol=5e-3)

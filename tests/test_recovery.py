@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 
 from forecast import inference, model
-from forecast.compilation import compile_model, in_blocks
+from forecast.compilation import compile_model
 from forecast.dynamics import DYNAMICS
 from forecast.indicators import INDICATORS
 
-SMALL = inference.Settings(islands=4, chains=64)
+SMALL = inference.Settings(islands=4, chains=64, final_sweeps=2)
 
 
 def coverage(name: str, rows, simulations: int, level: float = 0.8) -> np.ndarray:
@@ -22,12 +22,10 @@ def coverage(name: str, rows, simulations: int, level: float = 0.8) -> np.ndarra
         return model.prior_draws([name], declared, rows, seed, size)[0]
 
     x = draw_prior(1, simulations)
-
-    def theta_of(x):
-        values = in_blocks(compiled.outputs, (x, np.zeros(len(x), int)), compiled.data)
-        return dict(zip(compiled.names, values, strict=True))["theta"]
-
-    truth = theta_of(x)
+    theta = dict(
+        zip(compiled.names, compiled.outputs(x, np.zeros(simulations, int), compiled.data), strict=True)
+    )
+    truth = np.asarray(theta["theta"])
     # Bounds and intervals say where a value lies, not what it is, so only plain values are simulated.
     exact = np.concatenate(
         [INDICATORS[n].prepare(rows[rows["indicator"] == n]).exact for n in dict.fromkeys(rows["indicator"])]
@@ -39,8 +37,8 @@ def coverage(name: str, rows, simulations: int, level: float = 0.8) -> np.ndarra
             "value": np.where(exact, np.concatenate(drawn), compiled.data["value"]),
             "weight": exact.astype(float),
         }
-        draws = inference.explore(compiled, i, SMALL, data, draw_prior)
-        posterior = theta_of(draws.reshape(-1, compiled.dimension))
+        fit = inference.sample(compiled, i, SMALL, data, draw_prior=draw_prior)
+        posterior = inference.describe(compiled, fit, 0, data)["theta"].values.reshape(-1, len(declared))
         low, high = np.quantile(posterior, [(1 - level) / 2, (1 + level) / 2], axis=0)
         found.append((low <= truth[i]) & (truth[i] <= high))
     return np.array(found)

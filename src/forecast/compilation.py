@@ -147,7 +147,7 @@ def compile_model(model: pm.Model) -> Compiled:
         jax.jit(densities),
         jax.jit(batch),
         jax.jit(outputs),
-        partial(_in_single_precision, jax.jit(partial(_move, gradient), static_argnames=("most",))),
+        partial(in_single_precision, jax.jit(partial(_move, gradient), static_argnames=("most",))),
     )
 
 
@@ -160,7 +160,7 @@ def _draw_prior(model: pm.Model, free: list[Any], seed: int, size: int) -> np.nd
     return np.concatenate([np.asarray(d, float).reshape(size, -1) for d in draws], axis=1)
 
 
-def _in_single_precision(function: Callable[..., Any], *args: Any, **static: Any) -> Any:
+def in_single_precision(function: Callable[..., Any], *args: Any, **static: Any) -> Any:
     """Call a compiled function with numbers of 32 bits, which takes half the time.
 
     A move needs no more: rounding shifts a log density of hundreds of nats by 1e-4, which changes where

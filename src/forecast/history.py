@@ -312,7 +312,8 @@ def take(
     if start and done.manifest["status"] == "done":
         change, error = evidence.increments(runs.log_evidence(start.tree), runs.log_evidence(done.tree))
         increment = {n: [float(change[k]), float(error[k])] for k, n in enumerate(DYNAMICS)}
-    how = {"from": before.manifest["as_of"] if before else None, "increment": increment}
+    earlier = step.window.inputs[step.at - 1].as_of if before else None
+    how = {"from": earlier, "increment": increment}
     return Stored(done.tree, done.manifest | how | {"seconds": round(time.monotonic() - began, 2)})
 
 

@@ -174,8 +174,7 @@ def sample(
         raise ValueError("islands come in halves; take an even number")
     run, inputs = _Run(compiled, seed, settings, progress), _inputs(compiled, data)
     if reference is None:
-        mean, factor = moments(_pilot(run, inputs, draw_prior or compiled.draw_prior))
-        reference = Gaussian(mean, INFLATION * factor)
+        reference = _pilot(run, inputs, draw_prior or compiled.draw_prior)
     s, rng, K = settings, run.rng, compiled.labels
 
     def ends(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -199,21 +198,6 @@ def sample(
     estimate = _along(path, _cloud(np.moveaxis(draws, 0, 1).reshape(s.islands, -1, draws.shape[-1]), leg))
     check = _one_shots(compiled, rng, draws, inputs)
     return Fit(draws, jackknife_values(estimate, s.islands), check, tuple(run.stages), run.step_size)
-
-
-def explore(
-    compiled: Compiled,
-    seed: int,
-    settings: Settings = Settings(),
-    data: Data | None = None,
-    draw_prior: Callable[[int, int], np.ndarray] | None = None,
-) -> np.ndarray:
-    """Posterior draws without evidence, (island, draw, dimension): the run that `sample` starts with.
-
-    Parameters are those of `sample`; labels come in equal shares.
-    """
-    run = _Run(compiled, seed, settings, None)
-    return _pilot(run, _inputs(compiled, data), draw_prior or compiled.draw_prior)
 
 
 def _along(path: list[_Visit], draws: Particles) -> Callable[[np.ndarray], np.ndarray]:
@@ -265,8 +249,8 @@ def _reread(
     return estimate
 
 
-def _pilot(run: _Run, inputs: Any, draw_prior: Callable[[int, int], np.ndarray]) -> np.ndarray:
-    """Draws (island, draw, dimension) over all labels, from a small run along the tempered likelihood."""
+def _pilot(run: _Run, inputs: Any, draw_prior: Callable[[int, int], np.ndarray]) -> Gaussian:
+    """Gaussian over all labels, from a small run along the tempered likelihood."""
     compiled, s = run.compiled, run.settings
     K, size = compiled.labels, s.chains * s.steps
     x = draw_prior(int(run.rng.integers(2**31)), s.islands * size)
@@ -278,8 +262,9 @@ def _pilot(run: _Run, inputs: Any, draw_prior: Callable[[int, int], np.ndarray])
     leg = _Leg(ends, lambda t: ((0.0, 1.0, t), inputs))
     cloud = _cloud(deal(x, s.islands, K), leg)
     path = _temper(run, cloud, leg, PILOT_ESS, PILOT_SWEEPS, "looking for the posterior", quick=True)
+    mean, factor = moments(path[-1].cloud.x)
     run.stages.clear()
-    return path[-1].cloud.x
+    return Gaussian(mean, INFLATION * factor)
 
 
 class _Visit(NamedTuple):
@@ -394,12 +379,8 @@ def advance(
     Fit
         Under `new`.  Its log evidence is on average that of `fit` plus the mean increment.
     """
-    run, before, after = (
-        _Run(compiled, seed, settings, progress),
-        _inputs(compiled, old),
-        _inputs(compiled, new),
-    )
-    s = settings
+    run, s = _Run(compiled, seed, settings, progress), settings
+    before, after = _inputs(compiled, old), _inputs(compiled, new)
     K, islands, _, D = fit.draws.shape
     changed = {**after, "weight": after["weight"] - before["weight"]}
     run.step_size = fit.step_size
