@@ -168,7 +168,8 @@ def test_more_sweeps_are_more_particles(undefined):
     fit = sample(undefined, 3, replace(FINE, sweeps=3), data)
     assert fit.draws.shape == (1, 8, 256 * 4 * 6, 2)
     other = sample(undefined, 4, replace(FINE, sweeps=3), data)
-    assert not np.isin(fit.draws, other.draws).any()
+    # Numbers of 32 bits coincide now and then, points do not.
+    assert not np.isin(*(f.draws.view(complex) for f in (fit, other))).any()
 
 
 # Bridge sampling and the combination of islands -----------------------------------------------------

@@ -481,5 +481,6 @@ def test_moves_in_single_precision_see_the_same_density(selection):
     wide = jax.jit(density)(x, label, compiled.data)[0]
     value, slope = in_single_precision(jax.jit(density), x, label, compiled.data)
     assert value.dtype == np.float32 and np.isfinite(slope).all()
-    # Prior draws have log densities down to -1e5; those of a posterior are good to 1e-4.
-    np.testing.assert_allclose(value, wide, rtol=2e-6, atol=5e-3)
+    # Of 332 terms rounded to 6e-8 each; a prior draw may be where the rows are impossible, down to -1e5.
+    error = np.abs(value - wide) / np.abs(wide)
+    assert np.quantile(error, 0.98) < 2e-6 and error.max() < 2e-5
