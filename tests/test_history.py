@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import xarray as xr
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -435,3 +436,18 @@ def test_stepping_equals_fitting_on_few_rows(pair, inputs):
 @pytest.mark.parametrize("name", ["neutral", "rapid", "plateau"])
 def test_stepping_equals_fitting(quarters, inputs, name):
     assert_step_equals_fit(quarters, inputs.worldviews[name], inference.Settings())
+
+
+def test_a_step_to_draws_that_are_not_finite_fails_the_gate_and_predicts_nothing(monkeypatch):
+    """So that the date is fitted from the prior instead, and no error ends the history."""
+    draws = np.full((4, 4, 8, 1), np.nan)
+    fit = inference.Fit(draws, np.zeros((4, 4)), np.zeros((4, 2)), (), 0.1)
+    theta = xr.DataArray(draws[0], dims=("chain", "draw", "parameter"), coords={"parameter": ["tau"]})
+    monkeypatch.setattr(inference, "describe", lambda *_: theta.to_dataset(name="theta"))
+
+    def never(*_):
+        raise AssertionError("it must not predict")
+
+    judged = batch.examine(None, fit, {}, inference.Settings(), never)
+    assert judged.failed and not judged.predicted
+    assert all("draws or evidence not finite" in reasons for reasons in judged.failures.values())

@@ -24,6 +24,7 @@ from forecast import baselines, batch, evidence, history, inference, model, runs
 from forecast.compilation import Compiled
 from forecast.dynamics import DYNAMICS
 from forecast.laws import Counted, Law, Observed
+from forecast.particles import thin
 from forecast.schema import InputError
 from forecast.scoring import Numbers, Outcome
 from forecast.selection import Selection
@@ -271,7 +272,7 @@ def _predict(
         density.append(logsumexp(by_island, axis=0) - np.log(islands))
         share = np.exp(by_island - density[-1])
         error.append(share.std(axis=0, ddof=1) / np.sqrt(islands))
-        table = values["law"].values[:, batch.thin(count, DRAWS)].reshape(-1, *values["law"].shape[2:])
+        table = values["law"].values[:, thin(count, DRAWS)].reshape(-1, *values["law"].shape[2:])
         draws.append(model.draw_rows(pairs, table, seed + k)[:, target].astype("float32"))
     dims = {"log_density": ("dynamic", "row"), "log_density_se": ("dynamic", "row")}
     dims["draws"] = ("dynamic", "sample", "target")  # type: ignore[assignment]

@@ -18,6 +18,7 @@ import xarray as xr
 from forecast import evidence, inference, model, prediction, runs, scoring, vintages
 from forecast.compilation import Compiled, compile_model
 from forecast.dynamics import DYNAMICS
+from forecast.particles import thin
 from forecast.priors import Parameter
 from forecast.schema import T_END, InputError
 from forecast.selection import Selection, select
@@ -169,8 +170,7 @@ def _fit(
     began = time.monotonic()
     tell = None if progress is None else partial(progress, worldview.name)
     rows, data = inputs.selection.rows, model.data_values(declared)
-    predictor = partial(predict, inputs=inputs, declared=declared, seed=seed)
-    judged = sample_until_sound(compiled, declared, rows, data, settings, seed, tell, predictor)
+    judged = sample_until_sound(compiled, declared, rows, data, settings, seed, tell)
     tree, manifest = package(inputs, declared, judged, seed)
     manifest["stacking"] = None if judged.failed else stacking(tree, seed)
     return tree, manifest | {"seconds": round(time.monotonic() - began, 2)}
@@ -182,11 +182,11 @@ class Judged(NamedTuple):
     fit: inference.Fit
     draws: dict[str, xr.Dataset]
     """From `inference.describe`, by dynamic."""
-    predicted: dict[str, xr.Dataset]
-    """From `predict`, by dynamic."""
     failures: dict[str, list[str]]
     min_ess: dict[str, float]
     settings: inference.Settings
+    predicted: dict[str, xr.Dataset]
+    """From `predict`, by dynamic; empty if the gate had no need of it."""
     earlier: tuple[dict[str, list[str]], ...] = ()
     """Failures of the attempts before."""
 
@@ -201,25 +201,25 @@ def examine(
     fit: inference.Fit,
     data: inference.Data,
     settings: inference.Settings,
-    predictor: Callable[[str, xr.Dataset], xr.Dataset],
-    reported: str = "parameters",
+    predictor: Callable[[str, xr.Dataset], xr.Dataset] | None = None,
 ) -> Judged:
-    """Predict from a fit and put it before the gate.
+    """Put a fit before the gate.
 
     Parameters
     ----------
     predictor
-        Dynamic and its draws -> what `predict` returns.
-    reported
-        What needs enough effective draws: every one of the ``parameters``, or of the ``milestones``.
+        Dynamic and its draws -> what `predict` returns.  With it the dates of all milestones need enough
+        effective draws, without it all parameters.
     """
     draws = {name: inference.describe(compiled, fit, k, data) for k, name in enumerate(DYNAMICS)}
-    predicted = {name: predictor(name, each) for name, each in draws.items()}
-    if reported == "parameters":
-        watched = {name: named(each["theta"], name) for name, each in draws.items()}
-    else:
+    predicted: dict[str, xr.Dataset] = {}
+    # Draws that are not finite predict nothing, and fail by their parameters.
+    if predictor and np.isfinite(fit.draws).all():
+        predicted = {name: predictor(name, each) for name, each in draws.items()}
         watched = {name: _dates(each["passage"]) for name, each in predicted.items()}
-    return Judged(fit, draws, predicted, *judge(fit, watched), settings)
+    else:
+        watched = {name: named(each["theta"], name) for name, each in draws.items()}
+    return Judged(fit, draws, *judge(fit, watched), settings, predicted)
 
 
 def sample_until_sound(
@@ -230,7 +230,6 @@ def sample_until_sound(
     settings: inference.Settings,
     seed: int,
     tell: inference.Progress | None,
-    predictor: Callable[[str, xr.Dataset], xr.Dataset],
 ) -> Judged:
     """Fit, judge, and try again with twice the particles if the gate fails.
 
@@ -240,8 +239,6 @@ def sample_until_sound(
         Those the model is compiled for.
     data
         Hyper-parameters, and row weights if not all rows count.
-    predictor
-        As in `examine`.
     """
     names = list(DYNAMICS)
     earlier: tuple[dict[str, list[str]], ...] = ()
@@ -255,7 +252,7 @@ def sample_until_sound(
             tell,
             lambda s, n: model.prior_draws(names, declared, rows, s, n)[0],
         )
-        judged = examine(compiled, fit, data, sizes, predictor)._replace(earlier=earlier)
+        judged = examine(compiled, fit, data, sizes)._replace(earlier=earlier)
         if not judged.failed:
             break
         earlier += (judged.failures,)
@@ -277,15 +274,18 @@ def package(
         Which rows of the compiled model count, by position; all by default.
     """
     tree = xr.DataTree()
+    predicted = judged.predicted or {
+        name: predict(name, draws, inputs, declared, seed) for name, draws in judged.draws.items()
+    }
     for name in DYNAMICS:
         theta = named(judged.draws[name]["theta"], name)
-        spread = thin(theta.sizes["draw"])
+        spread = thin(theta.sizes["draw"], KEPT_DRAWS)
         tree[f"{name}/posterior"] = xr.DataTree(theta.isel(draw=spread).astype("float32"))
         likelihood = judged.draws[name]["row_log_likelihood"].isel(draw=spread)
         if counted is not None:
             likelihood = likelihood.isel(row=counted)
         tree[f"{name}/log_likelihood"] = xr.DataTree(likelihood.astype("float32").to_dataset(name="rows"))
-        tree[f"{name}/predictions"] = xr.DataTree(judged.predicted[name])
+        tree[f"{name}/predictions"] = xr.DataTree(predicted[name])
     tree["evidence"] = xr.DataTree(
         xr.Dataset(
             {
@@ -366,11 +366,6 @@ def observations(rows: pd.DataFrame) -> list[list[Any]]:
     """Rows of a likelihood as a manifest lists them: indicator, entity, observed, published, value."""
     days = (rows[name].dt.strftime("%Y-%m-%d") for name in ("observed_at", "published_at"))
     return [list(row) for row in zip(rows["indicator_id"], rows["entity"], *days, rows["value"], strict=True)]
-
-
-def thin(count: int, most: int = KEPT_DRAWS) -> np.ndarray:
-    """Indices of at most `most` of `count` draws, evenly spread."""
-    return np.linspace(0, count - 1, min(count, most)).astype(int)
 
 
 def judge(

@@ -23,6 +23,7 @@ import xarray as xr
 from forecast import batch, evidence, inference, model, runs, selection, vintages
 from forecast.compilation import Compiled
 from forecast.dynamics import DYNAMICS
+from forecast.particles import thin
 from forecast.priors import Parameter
 from forecast.schema import InputError, did_you_mean
 from forecast.tables import PROVENANCE
@@ -321,29 +322,22 @@ def _fit(step: Step, compiled: Compiled, start: Stored | None, progress: batch.P
     """Step from a stored run if there is one and the gate lets the result pass; else fit from the prior."""
     data = step.data()
     tell = None if progress is None else partial(progress, step.name)
-    predictor = partial(batch.predict, inputs=step.inputs, declared=step.declared, seed=step.seed)
     judged, method, failures = None, "stepped", {}
     if start:
         sweeps = min(STEP_SWEEPS, step.settings.final_sweeps)
         fewer = replace(step.settings, final_sweeps=sweeps, ess=STEP_ESS)
         fit = inference.advance(compiled, step.draw_seed("step"), start.fit, step.data(1), data, fewer, tell)
-        judged = batch.examine(compiled, fit, data, fewer, predictor, "milestones")
+        predictor = partial(batch.predict, inputs=step.inputs, declared=step.declared, seed=step.seed)
+        judged = batch.examine(compiled, fit, data, fewer, predictor)
         failures = judged.failures if judged.failed else {}
     if judged is None or judged.failed:
         method = "direct"
         judged = batch.sample_until_sound(
-            compiled,
-            step.declared,
-            step.window.rows,
-            data,
-            step.settings,
-            step.draw_seed("fit"),
-            tell,
-            predictor,
+            compiled, step.declared, step.window.rows, data, step.settings, step.draw_seed("fit"), tell
         )
     places = step.window.places[step.at]
     tree, manifest = batch.package(step.inputs, step.declared, judged, step.seed, places)
-    spread = batch.thin(judged.fit.draws.shape[2])
+    spread = thin(judged.fit.draws.shape[2], batch.KEPT_DRAWS)
     for k, name in enumerate(DYNAMICS):
         x = xr.DataArray(
             judged.fit.draws[k][:, spread].astype("float32"), dims=("chain", "draw", "dimension")

@@ -28,7 +28,17 @@ from scipy.special import logsumexp
 
 from forecast.bridge import bridge, constants, jackknife_values
 from forecast.compilation import Chains, Compiled, Metric, in_blocks, log_densities, log_density
-from forecast.particles import Gaussian, Particles, by_island, deal, halves, moments, next_power, systematic
+from forecast.particles import (
+    Gaussian,
+    Particles,
+    by_island,
+    deal,
+    halves,
+    moments,
+    next_power,
+    systematic,
+    thin,
+)
 
 MAX_LEAPFROGS = 24
 """Longest trajectory, in leapfrog steps."""
@@ -120,15 +130,10 @@ class _Run:
         """One sweep: states (step, chain, dimension)."""
         powers, data = leg.at(power)
         leapfrogs = int(np.clip(round(self.settings.trajectory / self.step_size), 2, MAX_LEAPFROGS))
+        chains = Chains(x, label, np.float64(self.step_size), self.key)
+        goal, most = np.float64(self.settings.acceptance), self.settings.steps
         chains, states, chance, moved = self.compiled.move(
-            Chains(jnp.asarray(x), jnp.asarray(label), _number(self.step_size), self.key),
-            data,
-            jnp.asarray(powers, jnp.float64),
-            metric,
-            jnp.asarray(leapfrogs),
-            _number(self.settings.acceptance),
-            jnp.asarray(steps),
-            most=self.settings.steps,
+            chains, data, np.asarray(powers), metric, np.int64(leapfrogs), goal, np.int64(steps), most=most
         )
         self.step_size, self.key = float(chains.step_size), chains.key
         return np.asarray(states[:steps], float), Stage(power, float(chance), float(moved), leapfrogs)
@@ -429,16 +434,11 @@ def advance(
     reread = _reread(compiled, draws, after, carried)
     found = [jackknife_values(estimate, islands) for estimate in (carried, reread)]
     errors = [(values - values.mean(0)).var(axis=1).sum() for values in found]
-    log_evidence = found[int(np.argmin(errors))]
-    return Fit(draws, log_evidence, check, tuple(run.stages), run.step_size)
+    return Fit(draws, found[int(np.argmin(errors))], check, tuple(run.stages), run.step_size)
 
 
 def _inputs(compiled: Compiled, data: Data | None) -> dict[str, Any]:
     return {n: jnp.asarray(v) for n, v in (compiled.data | dict(data or {})).items()}
-
-
-def _number(x: float) -> Any:
-    return jnp.asarray(x, jnp.float64)
 
 
 def _cloud(x: np.ndarray, leg: _Leg) -> Particles:
@@ -455,7 +455,7 @@ def _metric(leg: _Leg, around: tuple[Gaussian, Gaussian]) -> Metric:
         tilt = np.stack([solve_triangular(leg.reference.factor, f, lower=True) for f in factor])
         away = (mean - leg.reference.mean).T
         shift = solve_triangular(leg.reference.factor, away, lower=True).T
-    return Metric(*(jnp.asarray(a) for a in (mean, factor, tilt, shift)))
+    return Metric(mean, factor, tilt, shift)
 
 
 def one_shot(
@@ -480,7 +480,7 @@ def one_shot(
 
 def _one_shots(compiled: Compiled, rng: np.random.Generator, draws: np.ndarray, data: Any) -> np.ndarray:
     """`one_shot` of every label from draws (label, chain, draw, dimension), evenly thinned, (label, 2)."""
-    spread = np.linspace(0, draws.shape[2] - 1, min(draws.shape[2], CHECKED)).astype(int)
+    spread = thin(draws.shape[2], CHECKED)
     return np.array([one_shot(compiled, rng, d[:, spread], k, data) for k, d in enumerate(draws)])
 
 

@@ -36,6 +36,7 @@ from forecast import (
 )
 from forecast.compilation import Compiled
 from forecast.dynamics import DYNAMICS
+from forecast.particles import thin
 from forecast.priors import read_prior
 from forecast.reports import KEY_DATES, KEY_MILESTONES
 from forecast.scoring import Numbers
@@ -346,8 +347,7 @@ def _walk(
     tell = None if progress is None else partial(progress, worldview.name)
     fixed, before, after = model.data_values(declared), window.weight(0), window.weight(1)
     years = np.array(list(prediction.report_dates().values()))
-    nodes, fit = list[Node](), present.fit
-    predictor = partial(batch.predict, inputs=window.inputs[1], declared=declared, seed=seed)
+    inputs, nodes, fit = window.inputs[1], [], present.fit
 
     def data(t: float) -> dict[str, Numbers]:
         return fixed | {"weight": (1 - t) * before + t * after}
@@ -355,14 +355,16 @@ def _walk(
     for i, t in enumerate(_NODES):
         if i:
             fit = inference.advance(program, seed + i, fit, data(_NODES[i - 1]), data(t), settings, tell)
-            judged = batch.examine(program, fit, data(t), settings, predictor)
+            judged = batch.examine(program, fit, data(t), settings)
             if judged.failed:
                 return [], [r for reasons in judged.failures.values() for r in reasons]
             draws = judged.draws
         else:
             draws = {n: inference.describe(program, fit, k, data(t)) for k, n in enumerate(DYNAMICS)}
-        thinned = {n: d.isel(draw=batch.thin(d.sizes["draw"])) for n, d in draws.items()}
-        passages = {n: predictor(n, d)["passage"].values for n, d in thinned.items()}
+        thinned = {n: d.isel(draw=thin(d.sizes["draw"], batch.KEPT_DRAWS)) for n, d in draws.items()}
+        passages = {
+            n: batch.predict(n, d, inputs, declared, seed)["passage"].values for n, d in thinned.items()
+        }
         nodes.append(_node(fit, thinned, passages, after - before, years))
     return nodes, []
 

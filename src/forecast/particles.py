@@ -48,6 +48,11 @@ def systematic(rng: np.random.Generator, log_weight: np.ndarray, size: int) -> n
     return np.minimum(np.searchsorted(np.cumsum(weight), at), len(weight) - 1)
 
 
+def thin(count: int, most: int) -> np.ndarray:
+    """Indices of at most `most` of `count` draws, evenly spread."""
+    return np.linspace(0, count - 1, min(count, most)).astype(int)
+
+
 def next_power(cloud: Particles, log_pseudo: np.ndarray, power: float, ess: float) -> float:
     """Largest power whose weights keep the effective share of particles at `ess`."""
     now = logsumexp(cloud.log_target(log_pseudo, power), axis=-1)
