@@ -72,7 +72,11 @@ def next_power(cloud: Particles, log_pseudo: np.ndarray, power: float, ess: floa
 
 
 def moments(x: np.ndarray, log_weight: np.ndarray | None = None) -> Gaussian:
-    """Gaussian with the weighted moments of all islands."""
+    """Gaussian with the weighted moments of all islands, correlations shrunk by their sampling error.
+
+    Few particles in many dimensions leave a covariance close to singular; the least expected squared
+    error has the correlations times ``1 - sum var(r) / sum r^2`` (Schäfer & Strimmer 2005).
+    """
     flat = x.reshape(-1, x.shape[-1])
     weight = np.full(len(flat), 1 / len(flat))
     if log_weight is not None:
@@ -80,7 +84,13 @@ def moments(x: np.ndarray, log_weight: np.ndarray | None = None) -> Gaussian:
     mean = weight @ flat
     centred = flat - mean
     covariance = (centred * weight[:, None]).T @ centred
-    covariance[np.diag_indices_from(covariance)] += 1e-6 * np.trace(covariance) / len(mean)
+    variance = np.diag(covariance)
+    covariance[np.diag_indices_from(covariance)] += 1e-6 * variance + 1e-9 * variance.mean()
+    sd = np.sqrt(np.diag(covariance))
+    square = np.square(covariance / np.outer(sd, sd))[np.triu_indices_from(covariance, 1)]
+    error = np.square(1 - square).sum() * (weight**2).sum()
+    kept = 1 - min(1.0, error / square.sum()) if len(square) else 1.0
+    covariance = kept * covariance + (1 - kept) * np.diag(sd**2)
     return Gaussian(mean, np.linalg.cholesky(covariance))
 
 
