@@ -22,13 +22,14 @@ def cell(x: Mapping[str, float] | None, digits: int = 2, sign: bool = False) -> 
     return f"{x['value']:{'+' if sign else ''}.{digits}f} ± {x['se']:.{digits}f}"
 
 
-def _table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], left: int = 1) -> Table:
-    table = Table(title=title, title_justify="left")
+def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], left: int = 1) -> Table:
+    """A table of plain words, the first `left` columns set left."""
+    found = Table(title=title, title_justify="left")
     for i, column in enumerate(columns):
-        table.add_column(column, justify="left" if i < left else "right", overflow="fold")
+        found.add_column(column, justify="left" if i < left else "right", overflow="fold")
     for row in rows:
-        table.add_row(*(Text(x) for x in row))
-    return table
+        found.add_row(*(Text(x) for x in row))
+    return found
 
 
 def tables(records: Sequence[Mapping[str, Any]]) -> RenderableType:
@@ -70,7 +71,7 @@ def _accounts(records: Sequence[Mapping[str, Any]]) -> Table:
                     f"{100 * batch['rate']['value']:.0f} %",
                 )
             )
-    return _table("What the evidence did, nats", columns, rows)
+    return table("What the evidence did, nats", columns, rows)
 
 
 def _ledger(one: Mapping[str, Any]) -> Table:
@@ -91,7 +92,7 @@ def _ledger(one: Mapping[str, Any]) -> Table:
         for a in entry["assumptions"][:LARGEST]:
             cells = (cell(a["shift"], 2, True), cell(a["first_moved"]), cell(a["last_moved"]))
             rows.append(("", a["name"], a["role"], *cells, cell(a["reliance"], 2, True)))
-    return _table(
+    return table(
         "Ledger: log evidence = fit - price, and what each assumption took in, nats", columns, rows, 3
     )
 
@@ -111,7 +112,7 @@ def _pairs(one: Mapping[str, Any]) -> Table:
             )
         )
     columns = ("pair", "log Bayes factor", "belt frozen", "absorbed", "verdict", "pinning down adds, nats")
-    return _table("Pairs of dynamics", columns, rows)
+    return table("Pairs of dynamics", columns, rows)
 
 
 def _frozen(one: Mapping[str, Any]) -> list[RenderableType]:
@@ -124,9 +125,9 @@ def _frozen(one: Mapping[str, Any]) -> list[RenderableType]:
         costs.append((some.replace("+", ", "), *cells))
     parts: list[RenderableType] = []
     if rows:
-        parts.append(_table("Shapley shares of what freezing the belt adds, nats", ("pair", *BELT), rows))
+        parts.append(table("Shapley shares of what freezing the belt adds, nats", ("pair", *BELT), rows))
     dynamics = list(next(iter(one["frozen"].values())))
-    parts.append(_table("What freezing costs in log evidence, nats", ("frozen", *dynamics), costs))
+    parts.append(table("What freezing costs in log evidence, nats", ("frozen", *dynamics), costs))
     return parts
 
 
@@ -139,7 +140,7 @@ def _moved(one: Mapping[str, Any]) -> Table:
         rows.append(
             (x["kind"], x["name"], str(x["rows"]), *cells, f"{x['method'] or 'needs --refit'} (k {k})")
         )
-    return _table(
+    return table(
         "Who moved it: nats each family and programme adds to the log Bayes factor",
         ("", "name", "rows", *pairs, "method"),
         rows,
@@ -151,7 +152,7 @@ def _needs(one: Mapping[str, Any]) -> Table:
     rows = [
         (n["dynamic"], cell(n["posterior"], 3), cell(n["log_bayes_factor"], 2, True)) for n in one["needs"]
     ]
-    return _table(
+    return table(
         "What it would take: log Bayes factor against the others to pass one half",
         ("dynamic", "posterior", "needed, nats"),
         rows,
@@ -173,7 +174,7 @@ def _camps(records: Sequence[Mapping[str, Any]]) -> list[RenderableType]:
     parts: list[RenderableType] = []
     if rows:
         parts.append(
-            _table(
+            table(
                 "Do the camps converge? Distance is total variation; gap is what the data say of assumptions",
                 ("as of", "worldviews", "distance of odds", "of posteriors", "gap, first over second, nats"),
                 rows,
@@ -185,7 +186,7 @@ def _camps(records: Sequence[Mapping[str, Any]]) -> list[RenderableType]:
         (c["odds"], c["assumptions"], *(cell(c["posterior"][n], 3) for n in names)) for c in together["cross"]
     ]
     parts.append(
-        _table("Odds of one worldview, assumptions of another", ("odds", "assumptions", *names), cross, 2)
+        table("Odds of one worldview, assumptions of another", ("odds", "assumptions", *names), cross, 2)
     )
     for one in records:
         lines = [
@@ -198,7 +199,7 @@ def _camps(records: Sequence[Mapping[str, Any]]) -> list[RenderableType]:
         ]
         if lines:
             parts.append(
-                _table(
+                table(
                     f"What each line of {one['worldview']} does alone: change of log evidence, nats",
                     ("line", *names, "distance moved"),
                     lines,
@@ -222,21 +223,21 @@ def scenario_tables(records: Sequence[Mapping[str, Any]]) -> RenderableType:
             groups = (batch["absorbed"][g] for g in BELT)
             rate = f"{100 * batch['rate']['value']:.0f} %"
             accounts.append((one["worldview"], *(cell(x) for x in (*cells, *groups)), rate))
-        parts.append(_table("Weights, before to after", ("worldview", *names, "method"), rows))
+        parts.append(table("Weights, before to after", ("worldview", *names, "method"), rows))
         columns = ("worldview", "decided", "learnt", "absorbed", *BELT, "rate")
-        parts.append(_table("What the rows would do, nats", columns, accounts))
+        parts.append(table("What the rows would do, nats", columns, accounts))
     for one in told:
         pairs = [
             (f"{p['a']} : {p['b']}", *(cell(p[x], 2, True) for x in ("free", "frozen", "absorbed")))
             for p in one["pairs"]
         ]
         columns = ("pair", "log Bayes factor", "belt frozen", "absorbed")
-        parts.append(_table(f"{one['worldview']}: evidence between dynamics, nats", columns, pairs))
+        parts.append(table(f"{one['worldview']}: evidence between dynamics, nats", columns, pairs))
         rows = []
         for name, listed in one["movers"].items():
             for m in [x for x in listed if x["role"] != "calibration"][:3]:
                 rows.append((name, m["name"], m["role"], cell(m["shift"], 2, True), cell(m["nats"])))
         columns = ("dynamic", "assumption", "group", "shift, sd", "nats")
-        parts.append(_table(f"{one['worldview']}: what moves most", columns, rows, 3))
+        parts.append(table(f"{one['worldview']}: what moves most", columns, rows, 3))
     parts += [Text(f"{r['worldview']}: {r['note']}") for r in records if r["note"]]
     return Group(*parts)

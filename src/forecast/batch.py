@@ -358,7 +358,7 @@ def predict(
     name: str, draws: xr.Dataset, inputs: Inputs, declared: dict[str, Parameter], seed: int
 ) -> xr.Dataset:
     """Paths and milestones of one dynamic at its draws, those of `inference.describe`."""
-    theta = _with_priors(named(draws["theta"], name), inputs, declared, seed)
+    theta = with_priors(named(draws["theta"], name), inputs, declared, seed)
     return prediction.predict(name, theta, inputs.milestones)
 
 
@@ -424,7 +424,7 @@ def named(theta: xr.DataArray, name: str) -> xr.Dataset:
     return xr.Dataset({str(p).removeprefix(f"{name}."): theta.sel(parameter=p, drop=True) for p in mine})
 
 
-def _with_priors(theta: xr.Dataset, inputs: Inputs, declared: dict[str, Parameter], seed: int) -> xr.Dataset:
+def with_priors(theta: xr.Dataset, inputs: Inputs, declared: dict[str, Parameter], seed: int) -> xr.Dataset:
     """Add prior draws of parameters a milestone needs and no row informs."""
     needed = {n for m in inputs.milestones.values() for n in m.needs} - set(theta.data_vars)
     absent = {n: p for n, p in model.every_parameter().items() if n in needed and n not in declared}

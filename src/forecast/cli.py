@@ -9,6 +9,7 @@ import sys
 
 from forecast import (
     absorption_commands,
+    foresight_commands,
     input_commands,
     job_commands,
     page_commands,
@@ -21,6 +22,7 @@ from forecast.schema import InputError
 __all__ = [
     "absorption_commands",
     "app",
+    "foresight_commands",
     "input_commands",
     "job_commands",
     "main",

@@ -125,6 +125,15 @@ class Restriction(NamedTuple):
     """Gain in output per nat of new kinds of task."""
 
 
+class Cap(NamedTuple):
+    """An intervention on the compute path: from `start` on, compute grows no faster than `growth`."""
+
+    start: float
+    """Calendar year, after 2026.0."""
+    growth: float
+    """Nats a year."""
+
+
 def make_grid(end: float = T_END, per_year: int = 4) -> np.ndarray:
     """Grid from 2023.0 to the first step at or past `end`; 4 steps a year, or 12 for monthly."""
     steps = int(np.ceil((end - T0) * per_year - 1e-9))
@@ -165,6 +174,21 @@ def _scan(
         xp.concatenate([xp.shape_padleft(xp.as_tensor(a, dtype="float64")), b])
         for a, b in zip(start, tail, strict=True)
     )
+
+
+def _compute(
+    xp: Any, time: np.ndarray, early: Array, late: Array, slows: Array, cap: Cap | None
+) -> tuple[Array, Array]:
+    """Ln compute and the log of its growth, (..., time): one rate, then another, both capped if asked."""
+    growth = early + (late - early) * (time >= slows)
+    if cap is None:
+        return early * (time - T0) + (late - early) * xp.maximum(time - slows, 0.0), xp.log(growth)
+    until = np.minimum(time, cap.start)
+    k = early * (until - T0) + (late - early) * xp.maximum(until - slows, 0.0)
+    k = k + xp.minimum(early, cap.growth) * (xp.maximum(xp.minimum(time, slows), cap.start) - cap.start)
+    k = k + xp.minimum(late, cap.growth) * xp.maximum(time - xp.maximum(slows, cap.start), 0.0)
+    capped = xp.where(time >= cap.start, xp.minimum(growth, cap.growth), growth)
+    return k, xp.log(xp.maximum(capped, TINY))
 
 
 _AIFM = dt.date(2025, 12, 31)
@@ -321,6 +345,7 @@ def integrate(
             _KWA,
         ),
     ],
+    cap: Cap | None = None,
 ) -> Path:
     """Integrate the family on a grid.
 
@@ -344,6 +369,8 @@ def integrate(
         Equally spaced calendar years from 2023.0, (time,).
     restriction
         What sets the dynamic apart.
+    cap
+        An intervention: what it changes is the path from its start on, and nothing of what is known.
 
     Returns
     -------
@@ -374,7 +401,7 @@ def integrate(
     d50 = e_r - xp.log(reach / (1 - reach)) / velocity
     H_star = phi + (1 - phi) * h
 
-    k = along(gK1) * (time - T0) + along(gK2 - gK1) * xp.maximum(time - along(ts), 0.0)
+    k, log_dk = _compute(xp, time, along(gK1), along(gK2), along(ts), cap)
     headcount = along(gL) * (np.minimum(time, HEADCOUNT_SLOWS) - T0) + LATE_HEADCOUNT_GROWTH * np.maximum(
         time - HEADCOUNT_SLOWS, 0.0
     )
@@ -408,7 +435,6 @@ def integrate(
     u, log_H, log_m = multiplier(eD, *(along(x) for x in task))
     log_P = along(pL) * (log_m - along(log_m0))
     log_ds = xp.log(along(g0)) + forcing + log_P + along(p) * log_x
-    log_dk = xp.log(along(gK1) + along(gK2 - gK1) * (time >= along(ts)))
     log_W = xp.logaddexp(log_ds, log_dk) - xp.logaddexp(log_ds - log_P, log_dk)  # (8)
     # The cap leaves every plausible path alone; without it exp overflows in extreme draws.
     ds = xp.exp(xp.minimum(log_ds, LARGEST_LOG))
@@ -440,9 +466,9 @@ class Dynamic:
         """Restriction at the own parameters in `theta`, which may hold others."""
         return self.restrict(**{n: theta[n] for n in self.parameters})
 
-    def __call__(self, time: np.ndarray, theta: Mapping[str, Array]) -> Path:
+    def __call__(self, time: np.ndarray, theta: Mapping[str, Array], cap: Cap | None = None) -> Path:
         """Path on the grid `time`; `theta` holds own and shared parameters and may hold others."""
-        return integrate(time, self.restriction(theta), **{n: theta[n] for n in SHARED})
+        return integrate(time, self.restriction(theta), **{n: theta[n] for n in SHARED}, cap=cap)
 
 
 DYNAMICS: dict[str, Dynamic] = {}

@@ -19,7 +19,7 @@ import numpy as np
 import xarray as xr
 from numpy.typing import ArrayLike, NDArray
 
-from forecast.dynamics import DYNAMICS, SHARED, Path, make_grid
+from forecast.dynamics import DYNAMICS, SHARED, Cap, Path, make_grid
 from forecast.schema import InputError, did_you_mean
 
 Numbers = NDArray[np.float64]
@@ -426,7 +426,11 @@ def _draws(name: str, theta: xr.Dataset | Theta, needs: Iterable[str]) -> dict[s
 
 
 def predict(
-    name: str, theta: xr.Dataset | Theta, milestones: Mapping[str, Milestone], grid: Numbers | None = None
+    name: str,
+    theta: xr.Dataset | Theta,
+    milestones: Mapping[str, Milestone],
+    grid: Numbers | None = None,
+    cap: Cap | None = None,
 ) -> xr.Dataset:
     """Paths and milestones of one dynamic at posterior or prior draws.
 
@@ -441,6 +445,8 @@ def predict(
         As `load_milestones` returns them.
     grid
         Calendar years from 2023.0, (time,); by default quarterly to 2041.0.
+    cap
+        An intervention on the compute path; none by default.
 
     Returns
     -------
@@ -460,7 +466,7 @@ def predict(
     draws = _draws(name, theta, sorted({n for m in milestones.values() for n in m.needs if n in theta}))
     shape = draws["g0"].shape
     flat = {n: values.reshape(-1) for n, values in draws.items()}
-    path = DYNAMICS[name](time, flat)
+    path = DYNAMICS[name](time, flat, cap)
     passage = [passage_times(m, path, flat).reshape(shape) for m in milestones.values()]
     bands = [np.quantile(QUANTITIES[q].of(path, flat), QUANTILES, axis=0) for q in BANDS]
     labels = {"chain": np.arange(shape[0]), "draw": np.arange(shape[1]), "time": time}

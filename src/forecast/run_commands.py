@@ -45,6 +45,10 @@ def update(
         str | None, typer.Option(help="Take the prior odds of this worldview instead of each one's own.")
     ] = None,
     as_of: AsOf = None,
+    compute: Annotated[
+        Path | None,
+        typer.Option(help="Say instead what a cap on compute, given by this file, does to milestones."),
+    ] = None,
     store: StoreOption = Path("runs"),
     seed: SeedOption = 1,
     output: FormatOption = Format.table,
@@ -53,13 +57,21 @@ def update(
 ) -> None:
     """Update worldviews on the evidence: posterior over dynamics, and milestones."""
     with progress_bar() as progress:
-        from forecast import batch
+        from forecast import batch, interventions, prediction
         from forecast.worldviews import pick_worldviews
 
         inputs = batch.load_inputs(data or home("data"), priors or home("priors"), as_of)
+        asked = interventions.load_intervention(compute, inputs.as_of) if compute else None
         chosen = pick_worldviews(inputs.worldviews, worldview or [])
         source = pick_worldviews(inputs.worldviews, [odds], "--odds")[0] if odds else None
         folders = batch.update(inputs, chosen, store, seed, progress=progress)
+    if asked:
+        found = [
+            interventions.compare(folder, inputs, w, source or w, asked)
+            for folder, w in zip(folders, chosen, strict=True)
+        ]
+        show_found(found, output, lambda: interventions.tables(found, prediction.titles(inputs.milestones)))
+        return
     failed = _show(
         [(folder, source or w) for folder, w in zip(folders, chosen, strict=True)], inputs.milestones, output
     )

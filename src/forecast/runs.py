@@ -29,7 +29,7 @@ from forecast.schema import InputError
 SCHEMA = 2
 """Layout of a stored run; a change of it makes older runs unreadable."""
 TREE, MANIFEST = "run.nc", "manifest.json"
-_COMPRESSION = {"zlib": True, "complevel": 4, "shuffle": True}
+_COMPRESSION = {"zlib": True, "complevel": 1, "shuffle": True}
 _PACKED, _NAMES = "packed", "name_in_run"
 _RUN = "as_of=*/worldview=*/key=*"
 _LEFTOVER = "as_of=*/worldview=*/.key=*"

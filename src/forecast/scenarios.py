@@ -86,14 +86,14 @@ def load_scenario(path: Path, archive: Archive) -> Scenario:
     rows = tree.get("rows")
     if not isinstance(rows, list) or not rows or not all(isinstance(r, dict) for r in rows):
         raise InputError(f"{where}: no rows; add a table [[rows]] with indicator, date and value")
-    records = [_row(row, f"{where}: rows[{i}]", archive) for i, row in enumerate(rows, start=1)]
+    records = [as_row(row, f"{where}: rows[{i}]", archive) for i, row in enumerate(rows, start=1)]
     frame = pd.DataFrame(records)
     frame["time"] = decimal_year(frame["observed_at"])
     return Scenario(path.stem, tree["title"], tree["reason"], selection.in_order(frame))
 
 
-def _row(row: Mapping[str, Any], where: str, archive: Archive) -> dict[str, Any]:
-    """One row of a scenario with every column that a likelihood reads."""
+def as_row(row: Mapping[str, Any], where: str, archive: Archive) -> dict[str, Any]:
+    """A hypothetical row, given by some of `FIELDS`, with every column that a likelihood reads."""
     model_of = {i: name for name, one in ind.INDICATORS.items() for i in one.ids}
     for key in row:
         if key not in FIELDS:

@@ -1,0 +1,354 @@
+"""What simulated worlds say of disclosure: information gained, when dynamics are told apart, and how early.
+
+Every figure is a mean over worlds.  There are as many worlds of each dynamic, and each counts with the weight
+its dynamic has today, so that the figures are those of worlds drawn from today's posterior.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+from scipy.special import logsumexp
+
+from forecast import evidence, inference, worlds
+from forecast.accounts import Run
+from forecast.disclosure import Plan
+from forecast.dynamics import DYNAMICS
+from forecast.vintages import decimal_year
+
+BARS = (10.0, 100.0)
+"""Bayes factors at which a dynamic counts as told apart from another."""
+BEFORE = ("m_10", "W_2", "W_3", "H_10")
+"""Milestones that it matters to be told before."""
+LEADS = (("W_2", "W_3"), ("m_10", "m_100"), ("H_10", "H_1"))
+"""Pairs of milestones: the first warns of the second."""
+ALARM = 0.5
+"""Probability of `explosive` at which the engine gives alarm."""
+LEVELS = (0.1, 0.5, 0.9)
+"""Quantiles printed of a distribution of dates or years."""
+Figure = dict[str, float | None]
+"""``value`` and its Monte Carlo error ``se``."""
+
+
+class Seen(NamedTuple):
+    """What the engine believed in every world."""
+
+    today: np.ndarray
+    """Probability of each dynamic today, (dynamic,)."""
+    truth: np.ndarray
+    """Index of the true dynamic, (world,)."""
+    log_posterior: np.ndarray
+    """Log probability of each dynamic, (world, tier, day, dynamic); NaN where a step failed."""
+    log_evidence: np.ndarray
+    """Nats, up to one constant for each world, (world, tier, day, dynamic)."""
+    passage: Mapping[str, np.ndarray]
+    """First passage of milestones, calendar years, inf for never, (world,) each."""
+    days: Sequence[pd.Timestamp]
+
+    @property
+    def posterior(self) -> np.ndarray:
+        """Probability of each dynamic, (world, tier, day, dynamic)."""
+        return np.exp(self.log_posterior)
+
+
+def believed(
+    log_evidence: np.ndarray,
+    odds: np.ndarray,
+    added: np.ndarray,
+    truth: np.ndarray,
+    passage: Mapping[str, np.ndarray],
+    days: Sequence[pd.Timestamp],
+) -> Seen:
+    """Posteriors from log evidence of today (dynamic,) and that added since (world, tier, day, dynamic)."""
+    with np.errstate(divide="ignore"):
+        prior = np.log(odds)
+    total = log_evidence + added
+    joint = prior + total
+    now = prior + log_evidence
+    return Seen(
+        np.exp(now - logsumexp(now)),
+        truth,
+        joint - logsumexp(joint, axis=-1, keepdims=True),
+        total,
+        passage,
+        days,
+    )
+
+
+def mean(value: np.ndarray, seen: Seen, kept: np.ndarray | None = None) -> tuple[float, float]:
+    """Mean over worlds weighted by their dynamic, and its standard error; NaN if there are none.
+
+    Parameters
+    ----------
+    value
+        Of each world, (world,).
+    kept
+        Worlds that count, (world,); all by default.
+    """
+    kept = np.isfinite(value) if kept is None else kept & np.isfinite(value)
+    weight = seen.today[seen.truth] / np.bincount(seen.truth, minlength=len(seen.today))[seen.truth] * kept
+    if not weight.sum() > 0:
+        return np.nan, np.nan
+    middle = float(weight @ np.where(kept, value, 0.0) / weight.sum())
+    away = weight * (np.where(kept, value, middle) - middle) / weight.sum()
+    return middle, float(np.sqrt((away**2).sum()))
+
+
+def bits(seen: Seen, tier: int) -> np.ndarray:
+    """Information on the dynamic, log2 of the truth's probability over that of today, (world, day)."""
+    return (_of_truth(seen)[:, tier] - np.log(seen.today[seen.truth])[:, None]) / np.log(2)
+
+
+def _of_truth(seen: Seen) -> np.ndarray:
+    """Log probability of the true dynamic, (world, tier, day)."""
+    return np.take_along_axis(seen.log_posterior, seen.truth[:, None, None, None], axis=-1)[..., 0]
+
+
+def told_apart(seen: Seen, tier: int, bar: float, rival: int | None = None) -> np.ndarray:
+    """First day, as a calendar year, on which the truth's Bayes factor passes a bar; inf for never, (world,).
+
+    Parameters
+    ----------
+    rival
+        Against this dynamic; by default against the closest of all others.
+    """
+    own = np.take_along_axis(seen.log_evidence, seen.truth[:, None, None, None], axis=-1)[:, tier]
+    lead = own - seen.log_evidence[:, tier]
+    others = np.arange(len(seen.today))[None, :] != seen.truth[:, None]
+    if rival is not None:
+        others &= np.arange(len(seen.today)) == rival
+    # Against itself the truth has no Bayes factor.
+    least = np.where(others[:, None, :], lead, np.inf).min(axis=-1)
+    return _first(np.isfinite(least) & (least >= np.log(bar)), seen.days)
+
+
+def _years(days: Sequence[pd.Timestamp]) -> np.ndarray:
+    return np.asarray(decimal_year(pd.Series(days)), float)
+
+
+def _first(holds: np.ndarray, days: Sequence[pd.Timestamp]) -> np.ndarray:
+    years = _years(days)
+    return np.where(holds.any(axis=1), years[holds.argmax(axis=1)], np.inf)
+
+
+def value(
+    run: Run,
+    plan: Plan,
+    names: Sequence[str],
+    size: int,
+    end: str,
+    seed: int,
+    report: inference.Progress | None = None,
+) -> dict[str, Any]:
+    """Simulate worlds from a stored run, show the engine what each tier publishes, and say what it is worth.
+
+    Parameters
+    ----------
+    names
+        Tiers; the others are compared with the first.
+    size
+        Number of worlds, rounded up to as many of each dynamic.
+    end
+        Last day looked at, YYYY-MM-DD.
+
+    Returns
+    -------
+    dict
+        ``worldview``, ``as_of``, ``worlds``, ``today`` (dynamic -> probability), ``dates``, ``tiers``
+        (`tier_records`, with ``title``, ``reason`` and ``rows``), ``warning`` (`warning_records`),
+        ``reliability`` (tier -> `reliability` at the last date), ``noise``, the median standard error of a
+        log Bayes factor in one world at the last date, nats, and ``lost``, the number of worlds in which a
+        step failed, which count nowhere.
+    """
+    setup = worlds.prepare(run, plan, report)
+    made = worlds.simulate(setup, run.inputs.milestones, -(-size // len(DYNAMICS)), seed)
+    days = worlds.half_years(run.as_of, end)
+    added = worlds.follow_all(setup, made, names, days, seed, report=report)
+    now = evidence.mean_evidence(run.log_evidence)[0]
+    seen = believed(now, run.odds, added.mean(-1), made.dynamic, made.passage, days)
+    records = tier_records(seen, names)
+    for record in records:
+        tier = plan.tiers[record["tier"]]
+        rows = int(plan.counted(tier.name, days[-1]).sum())
+        record |= {"title": tier.title, "reason": tier.reason, "rows": rows}
+    factors = added[:, :, -1, 1:] - added[:, :, -1, :1]
+    return {
+        "worldview": run.worldview.name,
+        "as_of": run.as_of,
+        "worlds": len(made.dynamic),
+        "today": dict(zip(DYNAMICS, map(float, seen.today), strict=True)),
+        "dates": [f"{day:%Y-%m-%d}" for day in days],
+        "tiers": records,
+        "warning": warning_records(worlds.passages(setup, run.inputs.milestones)),
+        "reliability": {name: reliability(seen, t) for t, name in enumerate(names)},
+        "lost": int((~np.isfinite(added).all(axis=(1, 2, 3, 4))).sum()),
+        "noise": float(np.nanmedian(factors.std(-1, ddof=1) / np.sqrt(factors.shape[-1]))),
+    }
+
+
+# Records --------------------------------------------------------------------------------------------------
+
+
+def figure(found: tuple[float, float]) -> Figure:
+    """As JSON has it: None where there is no number."""
+    value, se = (float(x) if np.isfinite(x) else None for x in found)
+    return {"value": value, "se": se}
+
+
+def quantiles(value: np.ndarray) -> list[float | None]:
+    """`LEVELS` of dates or years, None for never."""
+    if not len(value):
+        return [None] * len(LEVELS)
+    found = np.quantile(value, LEVELS, method="inverted_cdf")
+    return [round(float(x), 2) if np.isfinite(x) else None for x in found]
+
+
+def tier_records(seen: Seen, names: Sequence[str]) -> list[dict[str, Any]]:
+    """What each tier is worth.
+
+    Parameters
+    ----------
+    names
+        Tiers, in the order of `seen`; the others are compared with the first.
+
+    Returns
+    -------
+    list of dict
+        ``tier``; ``bits``, ``bits_se``, ``posterior_of_truth``, ``posterior_of_truth_se``,
+        ``more_than_first`` and ``more_than_first_se`` (bits over those of the first in the same worlds),
+        each date -> number;
+        ``by_dynamic``, dynamic -> ``posterior_of_truth`` at the last date, ``told_apart`` (Bayes factor ->
+        ``ever``, the share of worlds, ``year``, quantiles, and ``against`` each rival) and ``alarm``;
+        ``in_time``, Bayes factor -> milestone -> `in_time`.
+    """
+    isos, found = [f"{day:%Y-%m-%d}" for day in seen.days], []
+    truth = np.exp(_of_truth(seen))
+    for t, name in enumerate(names):
+        gained, over = bits(seen, t), bits(seen, t) - bits(seen, 0)
+        record: dict[str, Any] = {"tier": name}
+        for key, value in (
+            ("bits", gained),
+            ("posterior_of_truth", truth[:, t]),
+            ("more_than_first", over),
+        ):
+            each = [figure(mean(value[:, d], seen)) for d in range(len(isos))]
+            record[key] = {iso: x["value"] for iso, x in zip(isos, each, strict=True)}
+            record[f"{key}_se"] = {iso: x["se"] for iso, x in zip(isos, each, strict=True)}
+        record["by_dynamic"] = {n: _of_dynamic(seen, t, k) for k, n in enumerate(DYNAMICS)}
+        record["in_time"] = {
+            f"{bar:g}": {m: in_time(seen, t, bar, m) for m in BEFORE if m in seen.passage} for bar in BARS
+        }
+        found.append(record)
+    return found
+
+
+def _of_dynamic(seen: Seen, tier: int, k: int) -> dict[str, Any]:
+    mine = seen.truth == k
+    apart = {}
+    for bar in BARS:
+        day = told_apart(seen, tier, bar)[mine]
+        against = {
+            n: figure(_share(np.isfinite(told_apart(seen, tier, bar, j)[mine])))
+            for j, n in enumerate(DYNAMICS)
+            if j != k
+        }
+        apart[f"{bar:g}"] = {
+            "ever": figure(_share(np.isfinite(day))),
+            "year": quantiles(day),
+            "against": against,
+        }
+    return {
+        "posterior_of_truth": figure(mean(np.exp(_of_truth(seen)[:, tier, -1]), seen, mine)),
+        "told_apart": apart,
+        "alarm": alarm(seen, tier, k),
+    }
+
+
+def _share(holds: np.ndarray) -> tuple[float, float]:
+    """Share of worlds and its binomial error, with one world more and one less so that it is never 0."""
+    if not len(holds):
+        return np.nan, np.nan
+    count = len(holds)
+    p = (holds.sum() + 1) / (count + 2)
+    return float(holds.mean()), float(np.sqrt(p * (1 - p) / count))
+
+
+def in_time(seen: Seen, tier: int, bar: float, milestone: str) -> dict[str, Any]:
+    """Probability that the truth is told apart before a milestone, among worlds that pass it after today."""
+    when, day = seen.passage[milestone], told_apart(seen, tier, bar)
+    first = _years(seen.days)[0]
+    passes = np.isfinite(when) & (when >= first)
+    return {
+        "probability": figure(mean((day < when).astype(float), seen, passes)),
+        "passes": figure(mean(passes.astype(float), seen)),
+    }
+
+
+def alarm(seen: Seen, tier: int, k: int) -> dict[str, Any]:
+    """The engine's alarm in worlds of one dynamic: how often it is given, and years from it to W of 3."""
+    mine = seen.truth == k
+    when = _first(seen.posterior[:, tier, :, list(DYNAMICS).index("explosive")] > ALARM, seen.days)
+    passes = mine & np.isfinite(seen.passage["W_3"])
+    return {
+        "given": figure(_share(np.isfinite(when[mine]))),
+        "years_to_W_3": quantiles(seen.passage["W_3"][passes] - when[passes]),
+        "in_time": figure(_share(when[passes] < seen.passage["W_3"][passes])),
+    }
+
+
+def warning_records(passage: Mapping[str, Mapping[str, np.ndarray]]) -> dict[str, Any]:
+    """Years between milestones of one path, by dynamic and pair: ``passes`` both, and ``years`` among those.
+
+    Parameters
+    ----------
+    passage
+        Dynamic -> milestone -> first passages at posterior draws, calendar years, (draw,).
+    """
+    found: dict[str, Any] = {}
+    for name, times in passage.items():
+        found[name] = {}
+        for first, last in LEADS:
+            both = np.isfinite(times[first]) & np.isfinite(times[last])
+            years = times[last][both] - times[first][both]
+            found[name][f"{first} -> {last}"] = {
+                "passes": figure(_share(both)),
+                "years": quantiles(years),
+            }
+    return found
+
+
+def reliability(seen: Seen, tier: int, day: int = -1, bins: int = 10) -> list[dict[str, Any]]:
+    """How often a dynamic that was given a probability is true, by tenths of probability.
+
+    Returns
+    -------
+    list of dict
+        ``low``, ``high``, ``believed``, ``true``, ``se`` and ``worlds`` (effective number) of each tenth
+        that any world fell in.
+    """
+    p = seen.posterior[:, tier, day]
+    weight = seen.today[seen.truth] / np.bincount(seen.truth, minlength=len(seen.today))[seen.truth]
+    true = np.arange(len(seen.today)) == seen.truth[:, None]
+    found = []
+    for low, high in pairwise(np.linspace(0, 1, bins + 1)):
+        inside = (p >= low) & ((p < high) | (high == 1.0))
+        w = np.where(inside, weight[:, None], 0.0)
+        if not w.sum() > 0:
+            continue
+        share, size = float((w * true).sum() / w.sum()), float(w.sum() ** 2 / (w**2).sum())
+        smooth = (share * size + 1) / (size + 2)
+        found.append(
+            {
+                "low": float(low),
+                "high": float(high),
+                "believed": float((w * p).sum() / w.sum()),
+                "true": share,
+                "se": float(np.sqrt(smooth * (1 - smooth) / size)),
+                "worlds": size,
+            }
+        )
+    return found

@@ -1,0 +1,173 @@
+"""What simulated worlds say, as tables for a terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rich.console import Group, RenderableType
+from rich.text import Text
+
+from forecast.absorption_reports import cell, table
+
+SHOWN = ("2027-01-01", "2028-01-01", "2030-01-01")
+"""Dates of the table of tiers; the last one is added, and `--format json` has all."""
+
+
+def tables(found: Mapping[str, Any]) -> RenderableType:
+    """Everything `forecast value` shows."""
+    dates = [d for d in SHOWN if d in found["dates"]]
+    dates += [found["dates"][-1]] if found["dates"][-1] not in dates else []
+    today = ", ".join(f"{name} {p:.2f}" for name, p in found["today"].items())
+    head = (
+        f"{found['worldview']} as of {found['as_of']}: {found['worlds']} simulated worlds, true dynamics as "
+        f"probable as today ({today})"
+    )
+    return Group(
+        Text(head, style="bold"),
+        _worth(found["tiers"], dates),
+        Text(
+            "1 bit tells two equally likely dynamics apart. Errors are those of the number of worlds; "
+            f"in one world a log Bayes factor has an error of {found['noise']:.2f} nats (median)."
+        ),
+        _apart(found["tiers"]),
+        _in_time(found["tiers"]),
+        _warning(found["warning"], found["tiers"][0]),
+        _reliability(found["reliability"]),
+    )
+
+
+def _worth(tiers: Sequence[Mapping[str, Any]], dates: Sequence[str]) -> RenderableType:
+    rows = []
+    for one in tiers:
+        gained = [cell(_at(one, "bits", d)) for d in dates]
+        last = dates[-1]
+        more, truth = _at(one, "more_than_first", last), _at(one, "posterior_of_truth", last)
+        name = f"{one['tier']}: {one['title']}"
+        rows.append([name, *gained, cell(more, sign=True) if one is not tiers[0] else "", cell(truth)])
+    columns = (
+        "tier",
+        *(f"bits by {d}" for d in dates),
+        f"more than {tiers[0]['tier']}",
+        "probability of the truth",
+    )
+    return table("What would disclosure tell of the dynamic?", columns, rows)
+
+
+def _at(record: Mapping[str, Any], key: str, date: str) -> dict[str, Any]:
+    return {"value": record[key][date], "se": record[f"{key}_se"][date]}
+
+
+def _apart(tiers: Sequence[Mapping[str, Any]]) -> RenderableType:
+    rows = []
+    for one in tiers:
+        for name, mine in one["by_dynamic"].items():
+            apart = mine["told_apart"]
+            rows.append(
+                [
+                    one["tier"] if name == next(iter(one["by_dynamic"])) else "",
+                    name,
+                    *(cell(each["ever"]) for each in apart.values()),
+                    _years(next(iter(apart.values()))["year"]),
+                ]
+            )
+    bars = list(next(iter(tiers[0]["by_dynamic"].values()))["told_apart"])
+    columns = ("tier", "true dynamic", *(f"ever, Bayes factor {b}" for b in bars), f"when, {bars[0]}")
+    return table("Is the truth told apart from every other dynamic?", columns, rows, left=2)
+
+
+def _years(dates: Sequence[float | None]) -> str:
+    """Quantiles of dates; None is never."""
+    return " / ".join("never" if d is None else f"{d:.1f}" for d in dates)
+
+
+def _in_time(tiers: Sequence[Mapping[str, Any]]) -> RenderableType:
+    bar, milestones = next(iter(tiers[0]["in_time"].items()))
+    rows = [
+        [one["tier"], *(cell(one["in_time"][bar][m]["probability"]) for m in milestones)] for one in tiers
+    ]
+    rows.append(["such worlds", *(cell(each["passes"]) for each in milestones.values())])
+    return table(
+        f"Is it told in time? Probability of a Bayes factor of {bar} before the milestone, where it comes",
+        ("tier", *milestones),
+        rows,
+    )
+
+
+def _warning(warning: Mapping[str, Any], first: Mapping[str, Any]) -> RenderableType:
+    pairs = list(next(iter(warning.values())))
+    rows = []
+    for name, mine in warning.items():
+        alarm = first["by_dynamic"][name]["alarm"]
+        rows.append(
+            [
+                name,
+                *(f"{_span(mine[p]['years'])} ({mine[p]['passes']['value']:.0%})" for p in pairs),
+                cell(alarm["given"]),
+                _span(alarm["years_to_W_3"]),
+            ]
+        )
+    columns = (
+        "true dynamic",
+        *(f"years {p}" for p in pairs),
+        "P(explosive) passes .5",
+        "years from there to W_3",
+    )
+    return table(
+        f"How much warning? 10/50/90 % of years, share of worlds that pass both; alarms of {first['tier']}",
+        columns,
+        rows,
+    )
+
+
+def _span(years: Sequence[float | None]) -> str:
+    return " / ".join("-" if y is None else f"{y:.1f}" for y in years)
+
+
+def _reliability(by_tier: Mapping[str, Sequence[Mapping[str, Any]]]) -> RenderableType:
+    rows = [
+        [
+            name if i == 0 else "",
+            f"{one['low']:.1f} to {one['high']:.1f}",
+            f"{one['believed']:.2f}",
+            cell({"value": one["true"], "se": one["se"]}),
+        ]
+        for name, tenths in by_tier.items()
+        for i, one in enumerate(tenths)
+    ]
+    columns = ("tier", "probability given", "mean", "share true")
+    return table("When it gives a probability, how often is it true?", columns, rows, left=2)
+
+
+WORST = 5
+"""Parameters outside their band that are shown of each dynamic; `--format json` has all."""
+
+
+def calibration_tables(found: Sequence[Mapping[str, Any]]) -> RenderableType:
+    """Everything `forecast calibrate` shows."""
+    levels = list(found[0]["coverage"])
+    rows = []
+    for one in found:
+        outside = [p["name"] for p in one["parameters"] if not p["inside"]]
+        more = ", ..." if len(outside) > WORST else ""
+        rows.append(
+            [
+                one["dynamic"],
+                str(one["simulations"]),
+                *(cell(one["coverage"][x], 3) for x in levels),
+                f"{one['inside']:.1%}",
+                ", ".join(outside[:WORST]) + more or "none",
+            ]
+        )
+    columns = (
+        "dynamic",
+        "data sets",
+        *(f"{float(x):.0%} intervals cover" for x in levels),
+        "curves in their band",
+        "outside",
+    )
+    note = (
+        "The curve is the distribution of the truth's place in its posterior, over data sets; of a "
+        "calibrated engine 95 % of curves lie in their band, which is simultaneous along each curve."
+    )
+    return Group(table("Are truths where the posteriors say?", columns, rows), Text(note))

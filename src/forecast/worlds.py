@@ -1,0 +1,245 @@
+"""Simulated worlds: one dynamic is true in each, its future rows are published, and the engine sees them.
+
+What is true is drawn from stored posterior draws; half of the islands make worlds, and the engine starts from
+the other half, so that no truth is among the draws it knows.  Early dates are met by reweighting these draws,
+later ones by stepping from date to date, as a history does.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+from scipy.special import logsumexp
+
+from forecast import batch, frozen, inference, model, prediction, readings, runs, scenarios, selection
+from forecast.accounts import Posterior, Run
+from forecast.bridge import jackknife_values
+from forecast.compilation import Compiled
+from forecast.disclosure import Plan
+from forecast.dynamics import DYNAMICS
+from forecast.laws import Law, Observed
+
+SETTINGS = inference.Settings(islands=4, chains=64, final_sweeps=1)
+"""Size of a step in a simulated world."""
+LEAST = 0.2
+"""Effective share of the stored draws of each dynamic below which they are stepped rather than reweighted."""
+
+
+class Worlds(NamedTuple):
+    """What is true in each simulated world, and what is published there."""
+
+    dynamic: np.ndarray
+    """Index of the true dynamic, (world,); as many worlds of each."""
+    value: np.ndarray
+    """Values of every row of a plan on the scale of its law, (world, row)."""
+    passage: dict[str, np.ndarray]
+    """First passage of each milestone, calendar years, inf for never, (world,) each."""
+    theta: tuple[dict[str, np.ndarray], ...]
+    """Parameters of the true dynamic, by dynamic, (its worlds,) each."""
+
+
+@dataclass(frozen=True)
+class Setup:
+    """What all worlds of a run and a plan share."""
+
+    run: Run
+    plan: Plan
+    known: dict[str, Posterior]
+    """Stored draws of each dynamic with prior draws of parameters that only planned rows have."""
+    compiled: Compiled
+    start: inference.Fit
+    """Draws the engine starts from; its evidence is 0, so that later evidence is what was added."""
+    priors: dict[str, np.ndarray]
+    planned: np.ndarray
+    """Which rows of the model are planned ones, (row,)."""
+    laws: tuple[Sequence[tuple[Law, Observed]], ...]
+    """Laws of the planned rows at the draws the engine starts from, (draw, row), by dynamic."""
+
+    @property
+    def half(self) -> int:
+        """Number of islands the engine starts from; the others make worlds."""
+        return self.start.draws.shape[1]
+
+
+def prepare(run: Run, plan: Plan, report: inference.Progress | None = None) -> Setup:
+    """Compile the model of today's rows and of all planned ones, and place the stored draws in it."""
+    if report:
+        report("compiling", 0.0)
+    names = list(DYNAMICS)
+    rows = selection.in_order(pd.concat([run.rows.assign(series=""), plan.rows], ignore_index=True))
+    declared = batch.declared_parameters(rows, run.worldview)
+    compiled = batch.compile_once({}, rows, declared)
+    known = {
+        name: scenarios.extended(stored, name, run, plan.rows, seed)
+        for seed, (name, stored) in enumerate(run.posteriors.items(), start=1)
+    }
+    scores = [{n: m.flat[:, i] for i, n in enumerate(m.names)} for m in known.values()]
+    islands, count = known[names[0]].scores.shape[:2]
+    x = model.from_scores(names, declared, rows, scores, 1).reshape(len(names), islands, count, -1)
+    # An even number, as islands move in coordinates learnt from the other half.
+    half = islands // 4 * 2
+    start = inference.Fit(
+        x[:, :half], np.zeros((len(names), half)), np.zeros((len(names), 2)), (), frozen.FIRST_STEP
+    )
+    planned = rows["series"].ne("").to_numpy()
+    laws = tuple(
+        _laws(name, plan.rows, {n: v[: half * count] for n, v in mine.theta.items()})
+        for name, mine in known.items()
+    )
+    return Setup(run, plan, known, compiled, start, model.data_values(declared), planned, laws)
+
+
+def _laws(name: str, rows: pd.DataFrame, theta: Mapping[str, np.ndarray]) -> list[tuple[Law, Observed]]:
+    """Law of each row at each draw, every field (draw, row)."""
+    many = readings.at_draws(name, theta, model.fit_grid(rows))
+    pairs = model.laws(rows, many.path, many.theta, many.deviation, many.last)
+    return [(type(law)(*np.broadcast_arrays(*law)), seen) for law, seen in pairs]
+
+
+def simulate(setup: Setup, milestones: Mapping[str, prediction.Milestone], count: int, seed: int) -> Worlds:
+    """Draw worlds, `count` of each dynamic, and the values of all planned rows in them."""
+    rows, value, passage, theta = setup.plan.rows, [], [], []
+    for k, (name, mine) in enumerate(setup.known.items()):
+        rng = np.random.default_rng([seed, k])
+        islands, draws = mine.scores.shape[:2]
+        free = np.arange(setup.half * draws, islands * draws)
+        chosen = rng.choice(free, count, replace=count > len(free))
+        true = {n: x[chosen] for n, x in mine.theta.items()}
+        drawn = [law.draw(rng, seen) for law, seen in _laws(name, rows, true)]
+        value.append(np.concatenate(drawn, axis=1))
+        passage.append(_passages(name, true, milestones))
+        theta.append(true)
+    return Worlds(
+        np.repeat(np.arange(len(setup.known)), count),
+        np.concatenate(value),
+        {m: np.concatenate([p[m] for p in passage]) for m in passage[0]},
+        tuple(theta),
+    )
+
+
+def passages(
+    setup: Setup, milestones: Mapping[str, prediction.Milestone]
+) -> dict[str, dict[str, np.ndarray]]:
+    """First passages of every dynamic at all stored draws: dynamic -> milestone -> (draw,)."""
+    return {name: _passages(name, mine.theta, milestones) for name, mine in setup.known.items()}
+
+
+def _passages(
+    name: str, theta: Mapping[str, np.ndarray], milestones: Mapping[str, prediction.Milestone]
+) -> dict[str, np.ndarray]:
+    known = {m: one for m, one in milestones.items() if one.needs <= set(theta)}
+    found = prediction.predict(name, theta, known)["passage"]
+    return {m: found.sel(milestone=m).values.ravel() for m in known}
+
+
+def follow(
+    setup: Setup,
+    value: np.ndarray,
+    tiers: Sequence[str],
+    days: Sequence[pd.Timestamp],
+    seed: str,
+    settings: inference.Settings = SETTINGS,
+) -> np.ndarray:
+    """What the engine learns in one world, tier by tier and day by day.
+
+    Parameters
+    ----------
+    value
+        Of every planned row, (row,).
+    seed
+        Words from which the seed of each step is made.
+
+    Returns
+    -------
+    ndarray
+        Log evidence of the rows published since today as jackknife pseudo-values, nats,
+        (tier, day, dynamic, island).
+    """
+    plan, half = setup.plan, setup.half
+    each = [_log_likelihood(pairs, value) for pairs in setup.laws]
+    found = np.zeros((len(tiers), len(days), len(DYNAMICS), half))
+    observed = setup.compiled.data["value"].copy()
+    observed[setup.planned] = value
+
+    def data(counted: np.ndarray) -> dict[str, np.ndarray]:
+        weight = np.ones(len(setup.planned))
+        weight[setup.planned] = counted
+        return setup.priors | {"value": observed, "weight": weight}
+
+    nothing = np.zeros(len(plan.rows), bool)
+    for t, tier in enumerate(tiers):
+        # The draws at hand, the rows they have seen, and those that were published on the day before.
+        fit, seen, last = setup.start, nothing, nothing
+        for d, day in enumerate(days):
+            counted = plan.counted(tier, day)
+            if np.array_equal(counted, last):
+                found[t, d] = found[t, d - 1] if d else 0.0
+                continue
+            last = counted
+            if fit is setup.start:
+                ratio = np.stack([x[:, counted].sum(1).reshape(half, -1) for x in each])
+                if _share(ratio) >= LEAST:
+                    found[t, d] = _mean_ratio(ratio)
+                    continue
+            step = runs.seed_of(f"{seed} {tier} {day:%Y-%m-%d}")
+            fit = inference.advance(setup.compiled, step, fit, data(seen), data(counted), settings)
+            found[t, d], seen = fit.log_evidence, counted
+    return found
+
+
+def _log_likelihood(pairs: Sequence[tuple[Law, Observed]], value: np.ndarray) -> np.ndarray:
+    logp = np.asarray(model.log_likelihood(pairs, value))
+    return np.where(np.isnan(logp), -np.inf, logp)
+
+
+def _share(ratio: np.ndarray) -> float:
+    """Least effective share of draws over dynamics, for log ratios (dynamic, island, draw)."""
+    flat = ratio.reshape(len(ratio), -1)
+    share = np.exp(2 * logsumexp(flat, axis=1) - logsumexp(2 * flat, axis=1)) / flat.shape[1]
+    return float(np.nan_to_num(share).min())
+
+
+def _mean_ratio(ratio: np.ndarray) -> np.ndarray:
+    """Log of the mean ratio over draws as jackknife pseudo-values, (dynamic, island)."""
+
+    def estimate(used: np.ndarray) -> np.ndarray:
+        part = ratio[:, used].reshape(len(ratio), -1)
+        return np.asarray(logsumexp(part, axis=1) - np.log(part.shape[1]))
+
+    return jackknife_values(estimate, ratio.shape[1])
+
+
+def follow_all(
+    setup: Setup,
+    worlds: Worlds,
+    tiers: Sequence[str],
+    days: Sequence[pd.Timestamp],
+    seed: int,
+    settings: inference.Settings = SETTINGS,
+    report: inference.Progress | None = None,
+) -> np.ndarray:
+    """`follow` every world, (world, tier, day, dynamic, island); the order of work moves no number."""
+    size = len(worlds.dynamic)
+    found = np.full((size, len(tiers), len(days), len(DYNAMICS), setup.half), np.nan)
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        tasks = {
+            pool.submit(follow, setup, worlds.value[w], tiers, days, f"{seed} world {w}", settings): w
+            for w in range(size)
+        }
+        for done, task in enumerate(as_completed(tasks), start=1):
+            found[tasks[task]] = task.result()
+            if report:
+                report("following worlds", done / size)
+    return found
+
+
+def half_years(as_of: str, end: str) -> list[pd.Timestamp]:
+    """First days of January and July from a month after a day to another day."""
+    first = pd.Timestamp(as_of) + pd.Timedelta(days=31)
+    return [day for day in pd.date_range(first, end, freq="MS") if day.month in (1, 7)]

@@ -1,0 +1,36 @@
+"""Calibration: what positions of truths in their posteriors say, on cases with a known answer."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from forecast import calibration
+
+RNG = np.random.default_rng(7)
+NAMES = [f"x{i}" for i in range(60)]
+ROLES = dict.fromkeys(NAMES, "core")
+
+
+def test_uniform_positions_lie_inside_their_bands_as_often_as_said():
+    found = calibration.record("explosive", NAMES, RNG.random((200, 60)), ROLES)
+    assert 0.85 <= found["inside"] <= 1.0
+    for level, each in found["coverage"].items():
+        assert each["value"] == pytest.approx(float(level), abs=4 * each["se"] + 1e-3)
+
+
+@pytest.mark.parametrize("power", [0.6, 1.7])
+def test_positions_of_a_biased_engine_leave_the_band(power):
+    found = calibration.record("explosive", NAMES, RNG.random((200, 60)) ** power, ROLES)
+    assert found["inside"] < 0.1
+
+
+def test_intervals_that_are_too_narrow_cover_too_little():
+    truth = RNG.normal(size=(300, 1))
+    data = truth + RNG.normal(size=(300, 1))
+    # The posterior is N(data/2, 1/2); this engine says its variance is a quarter of that.
+    draws = data[..., None] / 2 + 0.5 * np.sqrt(0.5) * RNG.normal(size=(300, 1, 2000))
+    position = (draws < truth[..., None]).mean(-1)
+    found = calibration.record("explosive", ["x0"], position, ROLES)
+    assert found["coverage"]["0.8"]["value"] == pytest.approx(0.478, abs=0.1)
+    assert not found["parameters"][0]["inside"]

@@ -1,0 +1,78 @@
+"""Disclosure tiers: the shipped file, what each tier adds, and how a bad file is refused."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from forecast.disclosure import load_plan
+from forecast.schema import InputError
+
+SHIPPED = Path(__file__).parents[1] / "data" / "disclosure.toml"
+HEAD = '[series.gap]\nindicator = "int_ext_gap_days"\nevery = 6\nvalue = 60.0\n'
+TIER = '[tiers.A]\ntitle = "t"\nreason = "r"\nseries = ["gap"]\n'
+
+
+@pytest.fixture(scope="module")
+def plan(archive):
+    return load_plan(SHIPPED, archive, "2026-06-30", "2028-01-01")
+
+
+def test_the_shipped_tiers_extend_each_other(plan):
+    one = {name: set(tier.series) for name, tier in plan.tiers.items()}
+    assert one["A"] < one["B"] < one["C"] < one["D"]
+    assert one["B"] - one["A"] == {"frozen_basket"} and one["C"] - one["B"] == {"human_time"}
+    assert one["D_without_frozen_basket"] == one["D"] - {"frozen_basket"}
+    assert not {s.removesuffix("_mandated") for s in one["A_mandated"] - one["A"]} & one["A_mandated"]
+
+
+def test_a_series_is_published_on_its_timetable_and_not_before(plan):
+    rows = plan.rows
+    audits = rows[rows["series"] == "audited_pace"]
+    assert list(audits["published_at"]) == [pd.Timestamp("2027-06-30")]
+    assert list(rows.loc[rows["series"] == "horizon", "published_at"].dt.month) == [9, 12, 3, 6, 9, 12]
+    assert rows["observed_at"].min() > pd.Timestamp("2026-06-30")
+    assert not plan.counted("D", pd.Timestamp("2026-09-29")).any()
+    early, late = (plan.counted("B", pd.Timestamp(d)) for d in ("2027-01-01", "2027-07-01"))
+    assert early.sum() < late.sum() and not (early & ~late).any()
+    assert set(rows.loc[late, "series"]) == set(plan.tiers["B"].series)
+
+
+def test_every_row_is_a_plain_value(plan):
+    # What is simulated is a value; a bound would say only on which side of it the truth is.
+    assert plan.rows["bound"].eq("").all()
+    horizon = plan.rows[plan.rows["series"] == "horizon"]
+    assert (horizon["value"] < 960).all()
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("", "no series"),
+        (HEAD, "no tiers"),
+        (HEAD + TIER + "[tier.B]\n", "unknown table 'tier'; did you mean 'tiers'"),
+        (HEAD.replace("every = 6", "every = 0.5") + TIER, "series.gap.every: give whole months"),
+        (HEAD.replace("every = 6", "every = 48") + TIER, "no date by 2028-01-01"),
+        (HEAD.replace("every", "evry") + TIER, "unknown field 'evry'; did you mean 'every'"),
+        (HEAD.replace("int_ext", "int_ex") + TIER, "did you mean 'int_ext_gap_days'"),
+        (HEAD + TIER.replace('"gap"', '"gapp"'), "unknown series 'gapp'; did you mean 'gap'"),
+        (HEAD + TIER.replace('"r"', '" "'), "tiers.A: reason is missing"),
+        (HEAD + TIER + TIER.replace("tiers.A", "tiers.B") + 'extends = "C"\n', "tiers.B.extends: unknown"),
+        (HEAD + TIER + 'without = "gap"\n', "tiers.A.without: give a list"),
+        (HEAD + "[tiers\n", "not TOML"),
+    ],
+)
+def test_a_bad_file_is_refused_with_its_place(text, said, tmp_path, archive):
+    path = tmp_path / "disclosure.toml"
+    path.write_text(text, encoding="utf-8")
+    with pytest.raises(InputError, match=r"disclosure\.toml") as error:
+        load_plan(path, archive, "2026-06-30", "2028-01-01")
+    assert said in str(error.value) and "\n" not in str(error.value)
+
+
+def test_an_unknown_tier_is_told(plan):
+    with pytest.raises(InputError, match="--tier: unknown tier 'AB'"):
+        plan.pick(["AB"])
+    assert plan.pick(["C", "A", "C"]) == ["C", "A"] and plan.pick([]) == list(plan.tiers)

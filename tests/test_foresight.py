@@ -1,0 +1,136 @@
+"""Figures of simulated worlds against closed forms: information, times, alarms and reliability."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from forecast import foresight
+from forecast.dynamics import DYNAMICS
+
+RNG = np.random.default_rng(3)
+DAYS = [pd.Timestamp(d) for d in ("2027-01-01", "2028-01-01", "2029-01-01")]
+K = len(DYNAMICS)
+
+
+def gaussian_worlds(size: int, gain: float, odds=(0.4, 0.3, 0.2, 0.1)) -> foresight.Seen:
+    """Worlds with an observation N(gain e_k, I) a day, whose exact posterior is known."""
+    truth = np.repeat(np.arange(K), size)
+    seen = RNG.normal(size=(len(truth), len(DAYS), K))
+    seen[np.arange(len(truth)), :, truth] += gain
+    # Log likelihood under k, up to what all share: gain x_k, summed over days; the norms are equal.
+    added = np.cumsum(gain * seen, axis=1)[:, None]
+    passage = {m: np.full(len(truth), np.inf) for m in ("W_2", "W_3", "m_10", "H_10")}
+    return foresight.believed(np.zeros(K), np.array(odds), added, truth, passage, DAYS)
+
+
+def test_data_that_say_nothing_are_worth_nothing():
+    seen = gaussian_worlds(50, 0.0)
+    record = foresight.tier_records(seen, ["A"])[0]
+    assert all(x == pytest.approx(0.0, abs=1e-12) for x in record["bits"].values())
+    # The chance of naming the truth is then that of today's weights.
+    expected = (np.array([0.4, 0.3, 0.2, 0.1]) ** 2).sum()
+    assert list(record["posterior_of_truth"].values()) == pytest.approx([expected] * 3)
+
+
+def test_overwhelming_data_are_worth_the_entropy_of_today():
+    seen = gaussian_worlds(50, 40.0)
+    p = np.array([0.4, 0.3, 0.2, 0.1])
+    entropy = -(p * np.log2(p)).sum()
+    record = foresight.tier_records(seen, ["A"])[0]
+    assert record["bits"]["2029-01-01"] == pytest.approx(entropy, rel=1e-6)
+    assert record["posterior_of_truth"]["2029-01-01"] == pytest.approx(1.0)
+    for one in record["by_dynamic"].values():
+        assert one["told_apart"]["100"]["ever"]["value"] == 1.0
+        assert one["told_apart"]["100"]["year"] == [2027.0] * 3
+
+
+def test_bits_are_the_mutual_information():
+    seen = gaussian_worlds(40_000, 0.7, odds=(0.25,) * 4)
+    record = foresight.tier_records(seen, ["A"])[0]
+    # Mutual information by the other road: entropy of today less the mean entropy of the posterior.
+    p = seen.posterior[:, 0]
+    left = -(p * np.log2(p)).sum(-1).mean(0)
+    for d, (iso, value) in enumerate(record["bits"].items()):
+        assert value == pytest.approx(2.0 - left[d], abs=4 * record["bits_se"][iso] + 0.01)
+    assert record["bits"]["2027-01-01"] < record["bits"]["2028-01-01"] < record["bits"]["2029-01-01"]
+
+
+def test_errors_of_means_are_those_of_repeated_simulations():
+    repeated = [foresight.tier_records(gaussian_worlds(60, 0.7), ["A"])[0] for _ in range(200)]
+    values = [one["bits"]["2028-01-01"] for one in repeated]
+    said = np.mean([one["bits_se"]["2028-01-01"] for one in repeated])
+    assert said == pytest.approx(np.std(values), rel=0.2)
+
+
+def test_the_bar_is_passed_on_the_first_day_it_holds_and_against_the_closest_rival():
+    log_evidence = np.zeros((1, 1, 3, K))
+    log_evidence[0, 0, :, 0] = [0.0, np.log(11), np.log(50)]
+    log_evidence[0, 0, :, 2] = [0.0, np.log(2), 0.0]
+    seen = foresight.believed(np.zeros(K), np.full(K, 0.25), log_evidence, np.array([0]), {}, DAYS)
+    assert foresight.told_apart(seen, 0, 10.0) == [2029.0]
+    assert foresight.told_apart(seen, 0, 10.0, rival=1) == [2028.0]
+    assert np.isinf(foresight.told_apart(seen, 0, 100.0))
+    # Nothing tells a dynamic from itself.
+    assert np.isinf(foresight.told_apart(seen, 0, 10.0, rival=0))
+
+
+def test_in_time_counts_worlds_that_pass_the_milestone_after_today():
+    truth = np.zeros(4, int)
+    log_evidence = np.zeros((4, 1, 3, K))
+    log_evidence[:, 0, 1:, 0] = 10.0
+    passage = {"W_3": np.array([2027.5, 2028.5, np.inf, 2026.0])}
+    seen = foresight.believed(np.zeros(K), np.full(K, 0.25), log_evidence, truth, passage, DAYS)
+    found = foresight.in_time(seen, 0, 10.0, "W_3")
+    # Told apart in 2028.0: too late for the first, in time for the second; the others do not count.
+    assert found["probability"]["value"] == pytest.approx(0.5)
+    assert found["passes"]["value"] == pytest.approx(0.5)
+
+
+def test_the_alarm_of_a_world_and_the_years_it_leaves():
+    truth = np.array([0, 0, 1])
+    log_evidence = np.zeros((3, 1, 3, K))
+    log_evidence[0, 0, 1:, 0] = 5.0
+    log_evidence[2, 0, 2, 0] = 5.0
+    passage = {"W_3": np.array([2029.0, 2030.0, np.inf])}
+    seen = foresight.believed(np.zeros(K), np.full(K, 0.25), log_evidence, truth, passage, DAYS)
+    mine = foresight.alarm(seen, 0, 0)
+    assert mine["given"]["value"] == 0.5
+    # One world leaves a year, the other is never warned.
+    assert mine["years_to_W_3"] == [None, None, 1.0]
+    false = foresight.alarm(seen, 0, 1)
+    assert false["given"]["value"] == 1.0 and false["years_to_W_3"] == [None] * 3
+
+
+def test_an_exact_posterior_is_reliable():
+    seen = gaussian_worlds(20_000, 0.5)
+    tenths = foresight.reliability(seen, 0)
+    assert len(tenths) >= 9
+    for one in tenths:
+        assert one["true"] == pytest.approx(one["believed"], abs=4 * one["se"])
+
+
+def test_an_overconfident_posterior_is_not():
+    seen = gaussian_worlds(5000, 0.5)
+    joint = 3 * seen.log_posterior
+    sharper = joint - np.logaddexp.reduce(joint, axis=-1, keepdims=True)
+    tenths = foresight.reliability(seen._replace(log_posterior=sharper), 0)
+    assert tenths[-1]["true"] < tenths[-1]["believed"] - 4 * tenths[-1]["se"]
+
+
+def test_warning_is_the_years_between_two_milestones_where_both_come():
+    inf = np.inf
+    times = {
+        "W_2": np.array([2027.0, 2028.0, inf]),
+        "W_3": np.array([2028.0, 2030.0, inf]),
+        "m_10": np.array([2027.0, 2027.0, 2027.0]),
+        "m_100": np.array([inf, inf, inf]),
+        "H_10": np.array([2027.0, inf, 2027.0]),
+        "H_1": np.array([2027.5, inf, 2028.5]),
+    }
+    found = foresight.warning_records({"explosive": times})["explosive"]
+    assert found["W_2 -> W_3"]["years"] == [1.0, 1.0, 2.0]
+    assert found["W_2 -> W_3"]["passes"]["value"] == pytest.approx(2 / 3)
+    assert found["m_10 -> m_100"]["years"] == [None] * 3
+    assert found["H_10 -> H_1"]["years"] == [0.5, 0.5, 1.5]

@@ -1,0 +1,232 @@
+"""Simulated worlds: truths the engine does not know, reweighting and stepping alike, and the commands."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from forecast import batch, calibration, evidence, foresight, model, scenarios, worlds
+from forecast.disclosure import load_plan
+from forecast.dynamics import DYNAMICS
+from sampled import prior_run
+
+ROOT = Path(__file__).parents[1]
+PLAN = """
+[series.pace]
+indicator = "audited_pace"
+every = 12
+value = 1.5
+interval = [0.9, 2.5]
+[series.time]
+indicator = "human_time_share"
+every = 12
+value = 50.0
+interval = [25.0, 75.0]
+[tiers.A]
+title = "audited pace"
+reason = "-"
+series = ["pace"]
+[tiers.B]
+title = "and human time"
+reason = "-"
+extends = "A"
+series = ["time"]
+"""
+NAMES = ["A", "B"]
+
+
+@pytest.fixture(scope="module")
+def inputs() -> batch.Inputs:
+    return batch.load_inputs(ROOT / "data", ROOT / "priors")
+
+
+@pytest.fixture(scope="module")
+def plan(inputs, tmp_path_factory):
+    path = tmp_path_factory.mktemp("plan") / "disclosure.toml"
+    path.write_text(PLAN, encoding="utf-8")
+    return load_plan(path, inputs.archive, "2026-06-30", "2030-01-01")
+
+
+@pytest.fixture(scope="module")
+def setup(inputs, plan):
+    """Worlds of a run that has seen nothing, so that its draws are the prior's."""
+    run = prior_run(inputs.worldviews["neutral"], plan.rows, inputs, islands=8, draws=500)
+    return worlds.prepare(run, plan)
+
+
+@pytest.fixture(scope="module")
+def made(setup, inputs):
+    return worlds.simulate(setup, inputs.milestones, 40, seed=1)
+
+
+@pytest.fixture(scope="module")
+def days():
+    return worlds.half_years("2026-06-30", "2030-01-01")
+
+
+@pytest.fixture(scope="module")
+def added(setup, made, days):
+    """By reweighting alone, which the two coarse series of the plan allow."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(worlds, "LEAST", 0.0)
+        return worlds.follow_all(setup, made, NAMES, days[:3], seed=1)
+
+
+def test_days_are_half_years_after_the_run():
+    days = worlds.half_years("2026-06-30", "2031-07-01")
+    assert [f"{d:%Y-%m-%d}" for d in days[:2]] == ["2027-01-01", "2027-07-01"]
+    assert len(days) == 10 and f"{days[-1]:%Y-%m-%d}" == "2031-07-01"
+    # A day just after the run would show nothing new.
+    assert f"{worlds.half_years('2026-12-20', '2028-01-01')[0]:%Y-%m-%d}" == "2027-07-01"
+
+
+def test_truths_are_not_among_the_draws_the_engine_starts_from(setup, made):
+    for k, name in enumerate(DYNAMICS):
+        draws = setup.known[name].theta["g0"].reshape(8, -1)
+        assert setup.half == 4
+        assert np.isin(made.theta[k]["g0"], draws[4:]).all()
+        assert not np.isin(made.theta[k]["g0"], draws[:4]).any()
+    assert list(np.bincount(made.dynamic)) == [40] * 4
+
+
+def test_milestones_of_a_world_are_those_of_its_path(made):
+    passage = made.passage
+    assert set(passage) >= {"W_2", "W_3", "m_10", "m_100", "H_10", "H_1"}
+    assert (passage["W_3"] >= passage["W_2"]).all() and (passage["H_1"] >= passage["H_10"]).all()
+
+
+def test_values_of_a_world_are_read_off_its_path(setup, plan, inputs):
+    many = worlds.simulate(setup, inputs.milestones, 400, seed=2)
+    time = (plan.rows["series"] == "time").to_numpy()
+    # Logits of the human share fall from year to year in nearly every world of every dynamic.
+    logits = many.value[:, time]
+    assert (np.diff(logits.mean(0)) < 0).all()
+    # Audited pace is at least 1 up to its own error, about .4 on the log scale.
+    assert np.quantile(many.value[:, ~time], 0.01) > -1.2
+
+
+def test_evidence_by_reweighting_is_the_mean_likelihood(setup, made, plan, added):
+    w = 5
+    rows = plan.rows[plan.counted("A", pd.Timestamp("2028-01-01"))]
+    where = np.flatnonzero(plan.counted("A", pd.Timestamp("2028-01-01")))
+    day = 2
+    for k, name in enumerate(DYNAMICS):
+        theta = {n: x[: 4 * 500] for n, x in setup.known[name].theta.items()}
+        # The same rows as data, with the values of the world in the units of the archive.
+        seen = rows.assign(value=np.exp(made.value[w, where]), lower=np.nan, upper=np.nan)
+        # An interval of the plan says how precise a row is, whatever value comes out.
+        widths = rows["lower"] / rows["value"], rows["upper"] / rows["value"]
+        seen = seen.assign(lower=seen["value"] * widths[0], upper=seen["value"] * widths[1])
+        logp = scenarios.likelihood(name, seen, theta)
+        peak = logp.max()
+        exact = peak + np.log(np.exp(logp - peak).mean())
+        assert added[w, 0, day, k].mean() == pytest.approx(exact, abs=0.02)
+
+
+def test_the_order_of_work_moves_no_bit(setup, made, days, added, monkeypatch):
+    monkeypatch.setattr(worlds, "LEAST", 0.0)
+    monkeypatch.setattr(worlds.os, "cpu_count", lambda: 1)
+    few = made._replace(dynamic=made.dynamic[:6], value=made.value[:6])
+    again = worlds.follow_all(setup, few, NAMES, days[:3], seed=1)
+    np.testing.assert_array_equal(again, added[:6])
+
+
+@pytest.mark.slow
+def test_stepping_agrees_with_reweighting(setup, made, days, added, monkeypatch):
+    monkeypatch.setattr(worlds, "LEAST", 1.1)
+    for w in (3, 130):
+        stepped = worlds.follow(setup, made.value[w], ["B"], days[2:3], f"1 world {w}")
+        for k in range(len(DYNAMICS)):
+            (a, b), (e, f) = evidence.mean_evidence(np.stack([stepped[0, -1, k], added[w, 1, -1, k]]))
+            assert abs(a - b) < 4 * np.hypot(e, f) + 0.05
+
+
+def test_the_engine_is_reliable_in_worlds_of_its_own_prior(setup, made, days, added):
+    odds = np.full(4, 0.25)
+    seen = foresight.believed(np.zeros(4), odds, added.mean(-1), made.dynamic, made.passage, days[:3])
+    for one in foresight.reliability(seen, 1, bins=4):
+        assert abs(one["true"] - one["believed"]) < 4 * one["se"] + 0.02
+    record = foresight.tier_records(seen, NAMES)
+    # More rows cannot tell less, on average.
+    assert record[1]["more_than_first"]["2028-01-01"] > -2 * record[1]["more_than_first_se"]["2028-01-01"]
+
+
+# Commands -------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def answered(setup, made, days, added, inputs, monkeypatch, tmp_path):
+    """The command `value` with the fit and the worlds of above."""
+    from forecast import runs
+
+    monkeypatch.setattr(batch, "update", lambda *a, **k: [tmp_path])
+    monkeypatch.setattr(runs, "load", lambda folder: (None, {"key": "0"}))
+    monkeypatch.setattr("forecast.accounts.read", lambda *a: setup.run)
+    monkeypatch.setattr(worlds, "prepare", lambda *a: setup)
+    monkeypatch.setattr(worlds, "simulate", lambda *a: made)
+    monkeypatch.setattr(worlds, "half_years", lambda *a: days[:3])
+    monkeypatch.setattr(worlds, "follow_all", lambda *a, **k: added)
+    setup.run.inputs.milestones.update(inputs.milestones)
+    data = tmp_path / "data"
+    data.mkdir()
+    for path in (ROOT / "data").iterdir():
+        (data / path.name).symlink_to(path)
+    (data / "disclosure.toml").unlink()
+    (data / "disclosure.toml").write_text(PLAN, encoding="utf-8")
+    return ["value", "--data", data, "--store", tmp_path / "runs", "--tier", "A", "--tier", "B"]
+
+
+def test_the_value_of_disclosure_as_json(answered, command_line):
+    code, out, err = command_line(*answered, "--format", "json")
+    assert code == 0, err
+    found = json.loads(out)
+    assert [one["tier"] for one in found["tiers"]] == NAMES
+    for one in found["tiers"]:
+        assert list(one["bits"]) == list(one["posterior_of_truth"]) == found["dates"]
+        assert all(x >= 0 for x in one["bits_se"].values())
+        assert set(one["by_dynamic"]) == set(DYNAMICS)
+    assert found["worlds"] == 160 and found["noise"] < 0.5
+    assert sum(found["today"].values()) == pytest.approx(1.0)
+
+
+def test_the_value_of_disclosure_as_a_table(answered, command_line, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "200")
+    code, out, err = command_line(*answered)
+    assert code == 0, err
+    for words in (
+        "What would disclosure tell",
+        "told apart",
+        "in time",
+        "How much warning",
+        "how often is it",
+    ):
+        assert words in out
+    assert "A: audited pace" in out and "nan" not in out
+
+
+def test_calibration_is_told_and_kept(command_line, tmp_path, monkeypatch, inputs):
+    names = list(model.parameters(["amdahl"], inputs.selection.rows))
+    calls = []
+
+    def positions(name, rows, size, seed, report):
+        calls.append(name)
+        return names, np.random.default_rng(1).random((size, len(names)))
+
+    monkeypatch.setattr(calibration, "positions", positions)
+    words = ["calibrate", "--dynamic", "amdahl", "--quick", "--store", tmp_path]
+    code, out, err = command_line(*words, "--format", "json")
+    assert code == 0, err
+    (one,) = json.loads(out)
+    assert one["simulations"] == 50 and len(one["parameters"]) == len(names)
+    monkeypatch.setenv("COLUMNS", "200")
+    code, out, _ = command_line(*words)
+    assert code == 0 and "80% intervals" in out and "in their" in out and calls == ["amdahl"]
+
+
+def test_an_unknown_dynamic_is_told(command_line):
+    code, _, err = command_line("calibrate", "--dynamic", "amdal")
+    assert code == 2 and "did you mean 'amdahl'" in err
