@@ -164,7 +164,7 @@ def answered(setup, made, days, added, inputs, monkeypatch, tmp_path):
     from forecast import runs
 
     monkeypatch.setattr(batch, "update", lambda *a, **k: [tmp_path])
-    monkeypatch.setattr(runs, "load", lambda folder: (None, {"key": "0"}))
+    monkeypatch.setattr(runs, "load", lambda folder: (None, {"key": "0", "status": "done"}))
     monkeypatch.setattr("forecast.accounts.read", lambda *a: setup.run)
     monkeypatch.setattr(worlds, "prepare", lambda *a: setup)
     monkeypatch.setattr(worlds, "simulate", lambda *a: made)
@@ -206,6 +206,12 @@ def test_the_value_of_disclosure_as_a_table(answered, command_line, monkeypatch)
     ):
         assert words in out
     assert "A: audited pace" in out and "nan" not in out
+
+
+def test_no_world_is_drawn_from_a_failed_fit(answered, command_line, monkeypatch):
+    monkeypatch.setattr("forecast.runs.load", lambda folder: (None, {"key": "0", "status": "failed"}))
+    code, out, err = command_line(*answered)
+    assert code == 2 and not out and "failed its gate" in err
 
 
 def test_calibration_is_told_and_kept(command_line, tmp_path, monkeypatch, inputs):

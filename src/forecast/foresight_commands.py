@@ -44,6 +44,7 @@ def value(
     """Say what disclosure is worth: which reports would tell the dynamics apart, by when, and how early."""
     from forecast import accounts, batch, foresight, foresight_reports, runs, vintages
     from forecast.disclosure import load_plan
+    from forecast.schema import InputError
     from forecast.worldviews import pick_worldviews
 
     folders = data or home("data"), priors or home("priors")
@@ -54,8 +55,11 @@ def value(
     names = plan.pick(tier or (QUICK if quick else ()))
     with progress_bar() as tell:
         folder = batch.update(inputs, chosen, store, progress=tell)[0]
+        manifest = runs.load(folder)[1]
+        if manifest["status"] != "done":
+            raise InputError(f"{folder}: failed its gate, so no world can be drawn from it")
         content = {
-            "run": runs.load(folder)[1]["key"],
+            "run": manifest["key"],
             "plan": [vintages.data_hash(plan.rows), {n: plan.tiers[n].series for n in names}],
             "worlds": 40 if quick else worlds,
             "end": end,
