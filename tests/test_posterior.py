@@ -35,8 +35,23 @@ def engine():
     return compiled, worldview, rows, data, fit
 
 
-def nuts(name, worldview, rows):
-    """Draws of one dynamic, (chain, draw, dimension) and by parameter, and its log evidence."""
+SEEDS = (1, 2, 3)
+REFERENCE_ERROR = 0.15
+"""Largest error, in nats, of an evidence from NUTS draws that may judge others: a stuck chain makes it one."""
+
+
+def reference(name, worldview, rows):
+    """`nuts` with the first seed whose draws are good enough to bridge from, whatever they say."""
+    for seed in SEEDS:
+        theta, (log_evidence, error) = nuts(name, worldview, rows, seed)
+        print(f"{name}: NUTS with seed {seed}, log evidence {log_evidence:.2f} +- {error:.2f}", flush=True)
+        if error <= REFERENCE_ERROR:
+            return theta, (log_evidence, error)
+    return pytest.fail(f"no NUTS run of {name} is a reference: the error is {error:.2f} nats")
+
+
+def nuts(name, worldview, rows, seed):
+    """Draws of one dynamic by parameter, and its log evidence and error by bridge sampling."""
     import nutpie
 
     built = model.build([name], rows, batch.declared_parameters(rows, worldview, [name]), [1.0])
@@ -46,7 +61,7 @@ def nuts(name, worldview, rows):
         tune=500,
         chains=4,
         cores=2,
-        seed=1,
+        seed=seed,
         progress_bar=False,
         adaptation="low_rank",
     )
@@ -104,12 +119,12 @@ def test_stacking_is_not_said_where_draws_cannot_leave_a_row_out():
 def test_posterior_and_evidence_agree_with_nuts(name, engine):
     compiled, worldview, rows, data, fit = engine
     k = list(DYNAMICS).index(name)
-    reference, (log_evidence, error) = nuts(name, worldview, rows)
-    ours = inference.describe(compiled, fit, k, data)["theta"].sel(parameter=reference["parameter"].values)
+    drawn, (log_evidence, error) = reference(name, worldview, rows)
+    ours = inference.describe(compiled, fit, k, data)["theta"].sel(parameter=drawn["parameter"].values)
     for method, (mine, e1) in moments(ours).items():
-        theirs, e2 = moments(reference)[method]
+        theirs, e2 = moments(drawn)[method]
         away = np.abs(mine - theirs) / np.hypot(e1, e2)
-        worst = reference["parameter"].values[away.argmax()]
+        worst = drawn["parameter"].values[away.argmax()]
         print(f"{name}: largest difference of a posterior {method} {away.max():.1f} errors, of {worst}")
         assert away.max() < 4, worst
     sequential = evidence.mean_evidence(fit.log_evidence)[0][k]
