@@ -10,7 +10,7 @@ import hypothesis
 import pandas as pd
 import pytest
 
-from forecast import cli
+from forecast import batch, cli
 from forecast.selection import Selection, select
 from forecast.vintages import Archive, as_of, load_archive
 
@@ -38,6 +38,12 @@ def snapshot(archive: Archive) -> pd.DataFrame:
 def selection(archive: Archive, snapshot: pd.DataFrame) -> Selection:
     """Rows that enter the likelihood at the end of June 2026, and the others."""
     return select(archive, snapshot)
+
+
+@pytest.fixture(scope="session")
+def inputs() -> batch.Inputs:
+    """Everything a fit of the shipped archive is made of; tests must not change it."""
+    return batch.load_inputs(DATA, DATA.parent / "priors")
 
 
 @pytest.fixture

@@ -38,11 +38,6 @@ DRAWS = 1500
 
 
 @pytest.fixture(scope="module")
-def inputs() -> batch.Inputs:
-    return batch.load_inputs(ROOT / "data", ROOT / "priors")
-
-
-@pytest.fixture(scope="module")
 def early(inputs) -> batch.Inputs:
     return batch.at_date(inputs, DAY)
 

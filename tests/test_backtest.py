@@ -24,11 +24,6 @@ TINY = inference.Settings(islands=4, chains=32, final_sweeps=1)
 
 
 @pytest.fixture(scope="module")
-def inputs() -> batch.Inputs:
-    return batch.load_inputs(ROOT / "data", ROOT / "priors")
-
-
-@pytest.fixture(scope="module")
 def plan(inputs) -> backtest.Plan:
     return backtest.make_plan(inputs)
 

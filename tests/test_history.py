@@ -44,11 +44,6 @@ PAIR = ("2025-03-31", "2025-06-30")
 
 
 @pytest.fixture(scope="module")
-def inputs() -> batch.Inputs:
-    return batch.load_inputs(ROOT / "data", ROOT / "priors")
-
-
-@pytest.fixture(scope="module")
 def quarters(inputs) -> history.Window:
     return history.make_window(inputs, history.dates(inputs.archive))
 

@@ -21,11 +21,6 @@ GOOD = 'title = "t"\nreason = "r"\nfrom = 2027-07-01\nmost = 1.5\n'
 
 
 @pytest.fixture(scope="module")
-def inputs() -> batch.Inputs:
-    return batch.load_inputs(ROOT / "data", ROOT / "priors")
-
-
-@pytest.fixture(scope="module")
 def run(inputs, tmp_path_factory):
     """A stored run whose draws are the prior's, and its folder."""
     rows = inputs.selection.rows

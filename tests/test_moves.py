@@ -89,11 +89,6 @@ def test_a_node_without_an_island_lacks_it(nodes):
 # Rows and runs --------------------------------------------------------------------------------------
 
 
-@pytest.fixture(scope="module")
-def inputs() -> batch.Inputs:
-    return batch.load_inputs(ROOT / "data", ROOT / "priors")
-
-
 def test_a_successor_suite_revises_and_a_new_model_is_new(inputs):
     window = history.make_window(inputs, ["2025-12-31", "2026-03-31"])
     kinds = moves._kinds(window)

@@ -13,7 +13,7 @@ from forecast.dynamics import DYNAMICS
 @pytest.mark.parametrize("name", DYNAMICS)
 def test_four_fifths_of_parameters_lie_in_their_interval(name, selection):
     inside = calibration.coverage(calibration.positions(name, selection.rows, 50)[1], 0.8)
-    print(f"{name}: 80 % intervals cover {inside.mean():.3f}; core {inside[:, :17].mean():.3f}", flush=True)
+    print(f"{name}: 80 % intervals cover {inside.mean():.3f}", flush=True)
     assert 0.7 <= inside.mean() <= 0.9
     # Of a hundred parameters the worst of 50 simulations each lies within five standard errors.
     assert np.abs(inside.mean(axis=0) - 0.8).max() < 5 * np.sqrt(0.16 / 50)

@@ -27,11 +27,6 @@ ROOT = Path(__file__).parents[1]
 SHIPPED = scenarios.shipped(ROOT / "data")
 
 
-@pytest.fixture(scope="module")
-def inputs() -> batch.Inputs:
-    return batch.load_inputs(ROOT / "data", ROOT / "priors")
-
-
 def written(folder: Path, *rows: str, head: str = 'title = "t"\nreason = "r"\n') -> Path:
     path = folder / "mine.toml"
     path.write_text(head + "".join(f"[[rows]]\n{row}\n" for row in rows), encoding="utf-8")

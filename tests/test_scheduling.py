@@ -40,11 +40,6 @@ JOB = {
 CHAIN = {"worldviews": ["neutral"], "dates": {"on": DAYS}, "triggers": []}
 
 
-@pytest.fixture(scope="module")
-def inputs() -> batch.Inputs:
-    return batch.load_inputs(ROOT / "data", ROOT / "priors")
-
-
 def planned(inputs: batch.Inputs, **fields: Any) -> scheduling.Plan:
     """`JOB` with other fields, planned."""
     return scheduling.plan("job", Job.model_validate(JOB | fields), inputs, ROOT / "data")

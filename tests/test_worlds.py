@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -37,11 +38,6 @@ extends = "A"
 series = ["time"]
 """
 NAMES = ["A", "B"]
-
-
-@pytest.fixture(scope="module")
-def inputs() -> batch.Inputs:
-    return batch.load_inputs(ROOT / "data", ROOT / "priors")
 
 
 @pytest.fixture(scope="module")
@@ -161,11 +157,9 @@ def test_the_engine_is_reliable_in_worlds_of_its_own_prior(setup, made, days, ad
 @pytest.fixture
 def answered(setup, made, days, added, inputs, monkeypatch, tmp_path):
     """The command `value` with the fit and the worlds of above."""
-    from forecast import runs
-
     monkeypatch.setattr(batch, "update", lambda *a, **k: [tmp_path])
-    monkeypatch.setattr(runs, "load", lambda folder: (None, {"key": "0", "status": "done"}))
-    monkeypatch.setattr("forecast.accounts.read", lambda *a: setup.run)
+    run = dataclasses.replace(setup.run, manifest=setup.run.manifest | {"status": "done"})
+    monkeypatch.setattr("forecast.accounts.read", lambda *a: run)
     monkeypatch.setattr(worlds, "prepare", lambda *a: setup)
     monkeypatch.setattr(worlds, "simulate", lambda *a: made)
     monkeypatch.setattr(worlds, "half_years", lambda *a: days[:3])
@@ -208,8 +202,9 @@ def test_the_value_of_disclosure_as_a_table(answered, command_line, monkeypatch)
     assert "A: audited pace" in out and "nan" not in out
 
 
-def test_no_world_is_drawn_from_a_failed_fit(answered, command_line, monkeypatch):
-    monkeypatch.setattr("forecast.runs.load", lambda folder: (None, {"key": "0", "status": "failed"}))
+def test_no_world_is_drawn_from_a_failed_fit(answered, setup, command_line, monkeypatch):
+    failed = dataclasses.replace(setup.run, manifest=setup.run.manifest | {"status": "failed"})
+    monkeypatch.setattr("forecast.accounts.read", lambda *a: failed)
     code, out, err = command_line(*answered)
     assert code == 2 and not out and "failed its gate" in err
 

@@ -81,16 +81,16 @@ def whatif(
     path = scenarios.find(scenario, folder)
     asked = scenarios.load_scenario(path, inputs.archive)
     key = _key(store, folders, worldview or [], as_of, f"{no_refit} {path.read_text(encoding='utf-8')}")
-    found = runs.recall(_answer(store, key))
-    if found is None:
+
+    def made() -> list[dict[str, Any]]:
         read = accounts.stored(store, inputs, pick_worldviews(inputs.worldviews, worldview or []), as_of)
         settings = None if no_refit else inference.Settings()
         with progress_bar() as tell:
-            found = [
-                scenarios.whatif(runs[-1], asked, settings, partial(tell, name))
-                for name, runs in read.items()
+            return [
+                scenarios.whatif(one[-1], asked, settings, partial(tell, name)) for name, one in read.items()
             ]
-        runs.remember(_answer(store, key), found)
+
+    found = runs.once(_answer(store, key), made)
     show_found(found, output, lambda: scenario_tables(found))
 
 

@@ -6,7 +6,6 @@ values are simulated.
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +15,7 @@ import numpy as np
 import pandas as pd
 
 from forecast import scenarios, selection
-from forecast.schema import InputError, did_you_mean
+from forecast.schema import InputError, check_known, check_told, read_toml
 from forecast.vintages import Archive, decimal_year
 
 SERIES_FIELDS = ("indicator", "every", "value", "interval", "level", "n", "disclosure", "developer")
@@ -49,7 +48,7 @@ class Plan:
 
     def pick(self, names: Sequence[str]) -> list[str]:
         """Names of tiers that were asked for, all by default; the first is what others are compared with."""
-        _known("tier", names, self.tiers, "--tier")
+        check_known("tier", names, self.tiers, "--tier")
         return list(dict.fromkeys(names)) or list(self.tiers)
 
 
@@ -61,13 +60,8 @@ def load_plan(path: Path, archive: Archive, start: str, end: str) -> Plan:
     InputError
         The file cannot be read, or a series or tier has an unknown, missing or senseless field.
     """
-    try:
-        tree = tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror}); check the path") from None
-    except ValueError as error:
-        raise InputError(f"{path.name}: not TOML: {error}; mend the syntax there") from None
-    _known("table", tree, ("series", "tiers"), path.name)
+    tree = read_toml(path, "check the path")
+    check_known("table", tree, ("series", "tiers"), path.name)
     for table in ("series", "tiers"):
         if not isinstance(tree.get(table), dict) or not tree[table]:
             raise InputError(f"{path.name}: no {table}; add a table such as [{table}.A]")
@@ -83,19 +77,13 @@ def load_plan(path: Path, archive: Archive, start: str, end: str) -> Plan:
     return Plan(selection.in_order(rows), tiers)
 
 
-def _known(what: str, keys: Collection[str], known: Collection[str], where: str) -> None:
-    for key in keys:
-        if key not in known:
-            raise InputError(f"{where}: unknown {what} '{key}'{did_you_mean(key, known)}")
-
-
 def _series(
     name: str, fields: Any, where: str, archive: Archive, start: pd.Timestamp, end: pd.Timestamp
 ) -> pd.DataFrame:
     """Rows of one series, all with the same placeholder value."""
     if not isinstance(fields, dict):
         raise InputError(f"{where}: must be a table of {', '.join(SERIES_FIELDS)}")
-    _known("field", fields, SERIES_FIELDS, where)
+    check_known("field", fields, SERIES_FIELDS, where)
     every = fields.get("every")
     if type(every) is not int or not 1 <= every <= 60:
         raise InputError(f"{where}.every: give whole months from 1 to 60, as 6; got {every!r}")
@@ -111,17 +99,15 @@ def _series(
 def _tier(name: str, fields: Any, where: str, series: Collection[str], earlier: Mapping[str, Tier]) -> Tier:
     if not isinstance(fields, dict):
         raise InputError(f"{where}: must be a table of {', '.join(TIER_FIELDS)}")
-    _known("field", fields, TIER_FIELDS, where)
-    for key in ("title", "reason"):
-        if not isinstance(fields.get(key), str) or not fields[key].strip():
-            raise InputError(f'{where}: {key} is missing; add {key} = "..."')
+    check_known("field", fields, TIER_FIELDS, where)
+    check_told(fields, ("title", "reason"), where)
     base: tuple[str, ...] = ()
     if "extends" in fields:
-        _known("tier above it", [fields["extends"]], earlier, f"{where}.extends")
+        check_known("tier above it", [fields["extends"]], earlier, f"{where}.extends")
         base = earlier[fields["extends"]].series
     for key, known in (("without", base), ("series", series)):
         if not isinstance(fields.get(key, []), list):
             raise InputError(f"{where}.{key}: give a list of names of series")
-        _known("series", fields.get(key, []), known, f"{where}.{key}")
+        check_known("series", fields.get(key, []), known, f"{where}.{key}")
     kept = [one for one in base if one not in fields.get("without", [])]
     return Tier(name, fields["title"], fields["reason"], (*kept, *fields.get("series", [])))

@@ -71,6 +71,23 @@ def weights(log_evidence: np.ndarray, odds: np.ndarray) -> Weights:
     return Weights(normalise(mean_evidence(log_evidence)[0]), np.sqrt(np.diag(covariance)), covariance)
 
 
+def mixture_se(
+    weight: np.ndarray, covariance: np.ndarray, value: np.ndarray, value_se: np.ndarray
+) -> np.ndarray:
+    """Standard error of a weighted sum over dynamics, from errors of its values and of the weights, (...,).
+
+    Parameters
+    ----------
+    weight, covariance
+        As `Weights` has them, (dynamic,) and (dynamic, dynamic).
+    value, value_se
+        Of each dynamic, (dynamic, ...).
+    """
+    # Rounding can take a sum that is zero below it.
+    ours = np.maximum(((covariance @ value) * value).sum(0), 0.0)
+    return np.asarray(np.sqrt(weight**2 @ value_se**2 + ours))
+
+
 def bayes_factors(
     names: tuple[str, ...], log_evidence: np.ndarray
 ) -> Mapping[tuple[str, str], tuple[float, float]]:

@@ -90,12 +90,17 @@ def mean(value: np.ndarray, seen: Seen, kept: np.ndarray | None = None) -> tuple
         Worlds that count, (world,); all by default.
     """
     kept = np.isfinite(value) if kept is None else kept & np.isfinite(value)
-    weight = seen.today[seen.truth] / np.bincount(seen.truth, minlength=len(seen.today))[seen.truth] * kept
+    weight = _weights(seen) * kept
     if not weight.sum() > 0:
         return np.nan, np.nan
     middle = float(weight @ np.where(kept, value, 0.0) / weight.sum())
     away = weight * (np.where(kept, value, middle) - middle) / weight.sum()
     return middle, float(np.sqrt((away**2).sum()))
+
+
+def _weights(seen: Seen) -> np.ndarray:
+    """What each world counts, so that its dynamic counts as much as it is probable today, (world,)."""
+    return np.asarray(seen.today[seen.truth] / np.bincount(seen.truth)[seen.truth])
 
 
 def bits(seen: Seen, tier: int) -> np.ndarray:
@@ -226,14 +231,14 @@ def tier_records(seen: Seen, names: Sequence[str]) -> list[dict[str, Any]]:
         ``in_time``, Bayes factor -> milestone -> `in_time`.
     """
     isos, found = [f"{day:%Y-%m-%d}" for day in seen.days], []
-    truth = np.exp(_of_truth(seen))
+    truth, first = np.exp(_of_truth(seen)), bits(seen, 0)
     for t, name in enumerate(names):
-        gained, over = bits(seen, t), bits(seen, t) - bits(seen, 0)
+        gained = bits(seen, t)
         record: dict[str, Any] = {"tier": name}
         for key, value in (
             ("bits", gained),
             ("posterior_of_truth", truth[:, t]),
-            ("more_than_first", over),
+            ("more_than_first", gained - first),
         ):
             each = [figure(mean(value[:, d], seen)) for d in range(len(isos))]
             record[key] = {iso: x["value"] for iso, x in zip(isos, each, strict=True)}
@@ -331,7 +336,7 @@ def reliability(seen: Seen, tier: int, day: int = -1, bins: int = 10) -> list[di
         that any world fell in.
     """
     p = seen.posterior[:, tier, day]
-    weight = seen.today[seen.truth] / np.bincount(seen.truth, minlength=len(seen.today))[seen.truth]
+    weight = _weights(seen)
     true = np.arange(len(seen.today)) == seen.truth[:, None]
     found = []
     for low, high in pairwise(np.linspace(0, 1, bins + 1)):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -50,28 +50,27 @@ def value(
     folders = data or home("data"), priors or home("priors")
     inputs = batch.load_inputs(*folders)
     chosen = pick_worldviews(inputs.worldviews, [worldview])
-    end = "2028-01-01" if quick else "2031-07-01"
+    end, size = ("2028-01-01", 40) if quick else ("2031-07-01", worlds)
     plan = load_plan(folders[0] / "disclosure.toml", inputs.archive, inputs.as_of, end)
     names = plan.pick(tier or (QUICK if quick else ()))
     with progress_bar() as tell:
         folder = batch.update(inputs, chosen, store, progress=tell)[0]
-        manifest = runs.load(folder)[1]
-        if manifest["status"] != "done":
-            raise InputError(f"{folder}: failed its gate, so no world can be drawn from it")
         content = {
-            "run": manifest["key"],
+            "run": folder.name,
             "plan": [vintages.data_hash(plan.rows), {n: plan.tiers[n].series for n in names}],
-            "worlds": 40 if quick else worlds,
+            "worlds": size,
             "end": end,
             "seed": seed,
             "code": runs.code_version(),
         }
-        kept = store / "foreseen" / f"{runs.run_key(content)}.json"
-        found = runs.recall(kept)
-        if found is None:
+
+        def foresee() -> dict[str, Any]:
             run = accounts.read(folder, inputs, chosen[0])
-            found = foresight.value(run, plan, names, content["worlds"], end, seed, partial(tell, worldview))
-            runs.remember(kept, found)
+            if run.manifest["status"] != "done":
+                raise InputError(f"{folder}: failed its gate, so no world can be drawn from it")
+            return foresight.value(run, plan, names, size, end, seed, partial(tell, worldview))
+
+        found = runs.once(store / "foreseen" / f"{runs.run_key(content)}.json", foresee)
     show_found(found, output, lambda: foresight_reports.tables(found))
 
 
@@ -91,13 +90,17 @@ def calibrate(
     """Check the engine on simulated data: are truths where posteriors say? Some ten seconds a data set."""
     from forecast import batch, calibration, foresight_reports, model, runs, vintages
     from forecast.dynamics import DYNAMICS
-    from forecast.schema import InputError, did_you_mean
+    from forecast.schema import check_known
 
-    for name in dynamic or ():
-        if name not in DYNAMICS:
-            raise InputError(f"--dynamic: unknown dynamic '{name}'{did_you_mean(name, DYNAMICS)}")
+    check_known("dynamic", dynamic or (), DYNAMICS, "--dynamic")
     inputs = batch.load_inputs(data or home("data"), priors or home("priors"))
     rows, size, found = inputs.selection.rows, 50 if quick else simulations, []
+    roles = {n: p.role for n, p in model.parameters(list(DYNAMICS), rows).items()}
+
+    def made(name: str, tell: Any) -> dict[str, Any]:
+        position = calibration.positions(name, rows, size, seed, report=partial(tell, name))
+        return calibration.record(name, *position, roles)
+
     with progress_bar() as tell:
         for name in dynamic or DYNAMICS:
             content = {
@@ -108,11 +111,5 @@ def calibrate(
                 "code": runs.code_version(),
             }
             kept = store / "calibrated" / f"{runs.run_key(content)}.json"
-            one = runs.recall(kept)
-            if one is None:
-                position = calibration.positions(name, rows, size, seed, report=partial(tell, name))
-                roles = {n: p.role for n, p in model.parameters([name], rows).items()}
-                one = calibration.record(name, *position, roles)
-                runs.remember(kept, one)
-            found.append(one)
+            found.append(runs.once(kept, partial(made, name, tell)))
     show_found(found, output, lambda: foresight_reports.calibration_tables(found))

@@ -18,10 +18,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from forecast import absorption, batch, evidence, inference, model, readings, runs
 from forecast.absorption import Estimate
-from forecast.accounts import Run, number, pairs
+from forecast.accounts import Posterior, Run, number, pairs
 from forecast.camps import groups_of_rows, without_rows
 from forecast.compilation import Compiled
 from forecast.dynamics import DYNAMICS
@@ -105,6 +106,31 @@ def conditional(
     return Gaussian(centre, inference.INFLATION * np.linalg.cholesky(spread + 1e-9 * np.eye(len(centre))))
 
 
+def placed(
+    posteriors: Mapping[str, Posterior],
+    declared: Mapping[str, Parameter],
+    rows: pd.DataFrame,
+    log_evidence: np.ndarray,
+    one_shot: np.ndarray,
+    seed: int,
+) -> inference.Fit:
+    """Stored draws as a fit of the joint model of some rows, from which `inference.advance` can step.
+
+    Parameters
+    ----------
+    posteriors
+        Of every dynamic; parameters that they lack are drawn from the prior.
+    declared, rows
+        Of the model.
+    log_evidence, one_shot
+        As in `accounts.Run`.
+    """
+    scores = [{n: mine.flat[:, i] for i, n in enumerate(mine.names)} for mine in posteriors.values()]
+    x = model.from_scores(list(DYNAMICS), declared, rows, scores, seed)
+    shape = next(iter(posteriors.values())).scores.shape
+    return inference.Fit(x.reshape(len(DYNAMICS), *shape[:2], -1), log_evidence, one_shot, (), FIRST_STEP)
+
+
 class Refitter:
     """Refits of one run, its model compiled at the first that is not kept yet."""
 
@@ -173,19 +199,15 @@ class Refitter:
             return found
         self.report(what, 0.0)
         run = self.run
-        scores = [{n: mine.flat[:, i] for i, n in enumerate(mine.names)} for mine in run.posteriors.values()]
-        x = model.from_scores(list(DYNAMICS), self.declared, run.rows, scores, self.seed(what))
-        shape = next(iter(run.posteriors.values())).scores.shape
-        start = inference.Fit(
-            x.reshape(len(DYNAMICS), *shape[:2], -1), run.log_evidence, run.one_shot, (), FIRST_STEP
-        )
+        evidences = run.log_evidence, run.one_shot
+        start = placed(run.posteriors, self.declared, run.rows, *evidences, self.seed(what))
         priors = model.data_values(self.declared)
         counted = np.ones(len(run.rows))
         counted[where] = 0.0
         old, new = priors | {"weight": np.ones(len(run.rows))}, priors | {"weight": counted}
 
         def refit(seed: int, settings: inference.Settings) -> inference.Fit:
-            sizes = dataclasses.replace(settings, islands=shape[0])
+            sizes = dataclasses.replace(settings, islands=start.draws.shape[1])
             return inference.advance(self.compiled, seed, start, old, new, sizes, self._tell(what))
 
         return self._keep(what, refit)

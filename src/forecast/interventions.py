@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import datetime
 import math
-import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +22,8 @@ from rich.text import Text
 from forecast import batch, evidence, prediction, reports, runs
 from forecast.dynamics import DYNAMICS, Cap
 from forecast.priors import finite
-from forecast.schema import T_END, InputError, did_you_mean
+from forecast.schema import T_END, InputError, check_known, check_told, read_toml
+from forecast.vintages import decimal_year
 from forecast.worldviews import Worldview
 
 FIELDS = ("title", "reason", "from", "most")
@@ -42,8 +42,7 @@ class Intervention:
     @property
     def cap(self) -> Cap:
         """As the dynamics take it."""
-        day = self.start.timetuple().tm_yday - 1
-        return Cap(self.start.year + day / 365.25, math.log(self.most))
+        return Cap(float(decimal_year([self.start])[0]), math.log(self.most))
 
 
 def load_intervention(path: Path, as_of: str) -> Intervention:
@@ -54,18 +53,9 @@ def load_intervention(path: Path, as_of: str) -> Intervention:
     InputError
         The file cannot be read, or a field is unknown, missing or senseless.
     """
-    try:
-        tree = tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror}); check the path") from None
-    except ValueError as error:
-        raise InputError(f"{path.name}: not TOML: {error}; mend the syntax there") from None
-    for key in tree:
-        if key not in FIELDS:
-            raise InputError(f"{path.name}: unknown field '{key}'{did_you_mean(key, FIELDS)}")
-    for key in ("title", "reason"):
-        if not isinstance(tree.get(key), str) or not tree[key].strip():
-            raise InputError(f'{path.name}: {key} is missing; add {key} = "..."')
+    tree = read_toml(path, "check the path")
+    check_known("field", tree, FIELDS, path.name)
+    check_told(tree, ("title", "reason"), path.name)
     start, most = tree.get("from"), finite(tree.get("most"))
     if type(start) is not datetime.date:
         raise InputError(f"{path.name}: from: give a day without quotes, as 2027-01-01")
@@ -114,7 +104,7 @@ def compare(
             # Errors of the draws are those between chains; both sides have the same draws.
             draws = reached[:, i].var(axis=-1, ddof=1) / reached.shape[-1]
             whole = weights.posterior @ share
-            se = np.sqrt(weights.posterior**2 @ draws + ((weights.covariance @ share) * share).sum(0).clip(0))
+            se = evidence.mixture_se(weights.posterior, weights.covariance, share, np.sqrt(draws))
             entry[key] = {
                 "by": dict(zip(dates, map(float, whole), strict=True)),
                 "by_se": dict(zip(dates, map(float, se), strict=True)),

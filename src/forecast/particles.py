@@ -53,13 +53,18 @@ def thin(count: int, most: int) -> np.ndarray:
     return np.linspace(0, count - 1, min(count, most)).astype(int)
 
 
+def effective_share(log_weight: np.ndarray) -> float:
+    """Effective share of weighted particles, 1 / (n sum w^2) for weights that sum to one (Kish 1965)."""
+    w = log_weight.ravel()
+    return float(np.exp(2 * logsumexp(w) - logsumexp(2 * w)) / len(w))
+
+
 def next_power(cloud: Particles, log_pseudo: np.ndarray, power: float, ess: float) -> float:
     """Largest power whose weights keep the effective share of particles at `ess`."""
     now = logsumexp(cloud.log_target(log_pseudo, power), axis=-1)
 
     def share(new: float) -> float:
-        w = (logsumexp(cloud.log_target(log_pseudo, new), axis=-1) - now).ravel()
-        return float(np.exp(2 * logsumexp(w) - logsumexp(2 * w)) / len(w))
+        return effective_share(logsumexp(cloud.log_target(log_pseudo, new), axis=-1) - now)
 
     if share(1.0) >= ess:
         return 1.0

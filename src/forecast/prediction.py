@@ -20,6 +20,7 @@ import xarray as xr
 from numpy.typing import ArrayLike, NDArray
 
 from forecast.dynamics import DYNAMICS, SHARED, Cap, Path, make_grid
+from forecast.evidence import mixture_se
 from forecast.schema import InputError, did_you_mean
 
 Numbers = NDArray[np.float64]
@@ -399,12 +400,8 @@ def mixture_cdf(
     kept = [weight > 0 for weight in weights.values()]
     errors = 0.0 * np.outer(w, w) if covariance is None else covariance[np.ix_(kept, kept)]
     p, se, never, never_se = (np.array([part[i] for part in parts]) for i in range(4))
-
-    def error(p: np.ndarray, se: np.ndarray) -> np.ndarray:
-        # Rounding can take a sum that is zero below it.
-        return np.sqrt(w**2 @ se**2 + np.maximum(((errors @ p) * p).sum(0), 0.0))
-
-    return Cdf(w @ p, error(p, se), float(w @ never), float(error(never, never_se)))
+    all_se = mixture_se(w, errors, p, se)
+    return Cdf(w @ p, all_se, float(w @ never), float(mixture_se(w, errors, never, never_se)))
 
 
 def _draws(name: str, theta: xr.Dataset | Theta, needs: Iterable[str]) -> dict[str, Numbers]:

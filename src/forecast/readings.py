@@ -14,6 +14,7 @@ import pandas as pd
 from forecast import dynamics as dyn
 from forecast import model
 from forecast import observation as obs
+from forecast.laws import Law, Observed
 from forecast.priors import Parameter, to_score
 
 
@@ -86,7 +87,12 @@ def at_draws(name: str, theta: Mapping[str, np.ndarray], grid: np.ndarray) -> Ma
     return Many(columns, path, deviation, capability.T + deviation, float(knots[-1]))
 
 
+def laws(rows: pd.DataFrame, many: Many) -> list[tuple[Law, Observed]]:
+    """`model.laws` at each draw, fields that broadcast to (draw, row)."""
+    return model.laws(rows, many.path, many.theta, many.deviation, many.last)
+
+
 def rows_at(rows: pd.DataFrame, many: Many) -> np.ndarray:
     """Log likelihood of each row at each draw, (draw, row), in NumPy."""
-    pairs = model.laws(rows, many.path, many.theta, many.deviation, many.last)
+    pairs = laws(rows, many)
     return np.asarray(model.log_likelihood(pairs, model.values_of(pairs)))

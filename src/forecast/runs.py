@@ -15,7 +15,7 @@ import re
 import shutil
 import time
 import uuid
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -159,6 +159,15 @@ def recall(path: Path) -> Any:
         return json.loads(path.read_bytes())
     except (OSError, ValueError):
         return None
+
+
+def once(path: Path, make: Callable[[], Any]) -> Any:
+    """What was remembered, or made and remembered now."""
+    found = recall(path)
+    if found is None:
+        found = make()
+        remember(path, found)
+    return found
 
 
 def sync(path: Path) -> None:

@@ -8,7 +8,6 @@ draws are stepped to the posterior with the rows instead.
 from __future__ import annotations
 
 import datetime
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -24,7 +23,16 @@ from forecast.absorption import Estimate, jackknife
 from forecast.accounts import Posterior, Run, number, pairs
 from forecast.dynamics import DYNAMICS
 from forecast.priors import finite
-from forecast.schema import BELT, T0, T_END, InputError, did_you_mean
+from forecast.schema import (
+    BELT,
+    T0,
+    T_END,
+    InputError,
+    check_known,
+    check_told,
+    did_you_mean,
+    read_toml,
+)
 from forecast.vintages import Archive, decimal_year
 
 LEVEL = 0.8
@@ -69,20 +77,9 @@ def load_scenario(path: Path, archive: Archive) -> Scenario:
         For the columns of rows and the range of each indicator.
     """
     where = path.name
-    try:
-        tree = tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise InputError(
-            f"{path}: {error.strerror}; give a scenario file or one of data/scenarios/"
-        ) from None
-    except ValueError as error:
-        raise InputError(f"{where}: not TOML: {error}; mend the syntax there") from None
-    for key in tree:
-        if key not in ("title", "reason", "rows"):
-            raise InputError(f"{where}: unknown key '{key}'{did_you_mean(key, ('title', 'reason', 'rows'))}")
-    for key in ("title", "reason"):
-        if not isinstance(tree.get(key), str) or not tree[key].strip():
-            raise InputError(f'{where}: {key} is missing; add {key} = "..."')
+    tree = read_toml(path, "give a scenario file or one of data/scenarios/")
+    check_known("key", tree, ("title", "reason", "rows"), where)
+    check_told(tree, ("title", "reason"), where)
     rows = tree.get("rows")
     if not isinstance(rows, list) or not rows or not all(isinstance(r, dict) for r in rows):
         raise InputError(f"{where}: no rows; add a table [[rows]] with indicator, date and value")
@@ -95,9 +92,7 @@ def load_scenario(path: Path, archive: Archive) -> Scenario:
 def as_row(row: Mapping[str, Any], where: str, archive: Archive) -> dict[str, Any]:
     """A hypothetical row, given by some of `FIELDS`, with every column that a likelihood reads."""
     model_of = {i: name for name, one in ind.INDICATORS.items() for i in one.ids}
-    for key in row:
-        if key not in FIELDS:
-            raise InputError(f"{where}: unknown field '{key}'{did_you_mean(key, FIELDS)}")
+    check_known("field", row, FIELDS, where)
     name = row.get("indicator")
     if name not in model_of:
         raise InputError(
@@ -236,12 +231,8 @@ def refitted(
     if report:
         report("compiling", 0.0)
     compiled = batch.compile_once({}, rows, declared)
-    scores = [{n: m.before.flat[:, i] for i, n in enumerate(m.before.names)} for m in met.values()]
-    shape = next(iter(met.values())).before.scores.shape
-    draws = model.from_scores(list(DYNAMICS), declared, rows, scores, 1).reshape(
-        len(DYNAMICS), *shape[:2], -1
-    )
-    start = inference.Fit(draws, run.log_evidence, run.one_shot, (), frozen.FIRST_STEP)
+    known = {name: m.before for name, m in met.items()}
+    start = frozen.placed(known, declared, rows, run.log_evidence, run.one_shot, 1)
     priors = model.data_values(declared)
     new = rows["hypothetical"].to_numpy(float)
     fit = inference.advance(
@@ -250,7 +241,7 @@ def refitted(
         start,
         priors | {"weight": 1.0 - new},
         priors | {"weight": np.ones(len(rows))},
-        replace(settings, islands=shape[0]),
+        replace(settings, islands=start.draws.shape[1]),
         report,
     )
     found = {}

@@ -9,8 +9,10 @@ assumptions instead of by the weights over dynamics.
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
-from typing import Literal
+import tomllib
+from collections.abc import Collection, Iterable, Mapping
+from pathlib import Path
+from typing import Any, Literal
 
 T0 = 2023.0
 """Start of the grid, calendar year."""
@@ -33,3 +35,27 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
     """Return ``"; did you mean 'x'?"`` for the closest known word, or an empty string."""
     match = difflib.get_close_matches(word, list(known), n=1, cutoff=0.5)
     return f"; did you mean '{match[0]}'?" if match else ""
+
+
+def check_known(what: str, words: Iterable[str], known: Collection[str], where: str) -> None:
+    """Raise `InputError` at the first word that is not known."""
+    for word in words:
+        if word not in known:
+            raise InputError(f"{where}: unknown {what} '{word}'{did_you_mean(word, known)}")
+
+
+def check_told(fields: Mapping[str, Any], keys: Iterable[str], where: str) -> None:
+    """Raise `InputError` at the first key without words."""
+    for key in keys:
+        if not isinstance(fields.get(key), str) or not fields[key].strip():
+            raise InputError(f'{where}: {key} is missing; add {key} = "..."')
+
+
+def read_toml(path: Path, mend: str) -> dict[str, Any]:
+    """Read a TOML file; raise `InputError` with what would `mend` it if it cannot be read."""
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputError(f"{path}: {error.strerror}; {mend}") from None
+    except ValueError as error:
+        raise InputError(f"{path.name}: not TOML: {error}; mend the syntax there") from None

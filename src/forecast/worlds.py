@@ -18,12 +18,13 @@ import pandas as pd
 from scipy.special import logsumexp
 
 from forecast import batch, frozen, inference, model, prediction, readings, runs, scenarios, selection
+from forecast.absorption import pseudo_values
 from forecast.accounts import Posterior, Run
-from forecast.bridge import jackknife_values
 from forecast.compilation import Compiled
 from forecast.disclosure import Plan
 from forecast.dynamics import DYNAMICS
 from forecast.laws import Law, Observed
+from forecast.particles import effective_share
 
 SETTINGS = inference.Settings(islands=4, chains=64, final_sweeps=1)
 """Size of a step in a simulated world."""
@@ -71,7 +72,6 @@ def prepare(run: Run, plan: Plan, report: inference.Progress | None = None) -> S
     """Compile the model of today's rows and of all planned ones, and place the stored draws in it."""
     if report:
         report("compiling", 0.0)
-    names = list(DYNAMICS)
     rows = selection.in_order(pd.concat([run.rows.assign(series=""), plan.rows], ignore_index=True))
     declared = batch.declared_parameters(rows, run.worldview)
     compiled = batch.compile_once({}, rows, declared)
@@ -79,14 +79,12 @@ def prepare(run: Run, plan: Plan, report: inference.Progress | None = None) -> S
         name: scenarios.extended(stored, name, run, plan.rows, seed)
         for seed, (name, stored) in enumerate(run.posteriors.items(), start=1)
     }
-    scores = [{n: m.flat[:, i] for i, n in enumerate(m.names)} for m in known.values()]
-    islands, count = known[names[0]].scores.shape[:2]
-    x = model.from_scores(names, declared, rows, scores, 1).reshape(len(names), islands, count, -1)
+    nothing = np.zeros_like(run.log_evidence)
+    start = frozen.placed(known, declared, rows, nothing, np.zeros_like(run.one_shot), 1)
+    islands, count = start.draws.shape[1:3]
     # An even number, as islands move in coordinates learnt from the other half.
     half = islands // 4 * 2
-    start = inference.Fit(
-        x[:, :half], np.zeros((len(names), half)), np.zeros((len(names), 2)), (), frozen.FIRST_STEP
-    )
+    start = start._replace(draws=start.draws[:, :half], log_evidence=nothing[:, :half])
     planned = rows["series"].ne("").to_numpy()
     laws = tuple(
         _laws(name, plan.rows, {n: v[: half * count] for n, v in mine.theta.items()})
@@ -98,8 +96,7 @@ def prepare(run: Run, plan: Plan, report: inference.Progress | None = None) -> S
 def _laws(name: str, rows: pd.DataFrame, theta: Mapping[str, np.ndarray]) -> list[tuple[Law, Observed]]:
     """Law of each row at each draw, every field (draw, row)."""
     many = readings.at_draws(name, theta, model.fit_grid(rows))
-    pairs = model.laws(rows, many.path, many.theta, many.deviation, many.last)
-    return [(type(law)(*np.broadcast_arrays(*law)), seen) for law, seen in pairs]
+    return [(type(law)(*np.broadcast_arrays(*law)), seen) for law, seen in readings.laws(rows, many)]
 
 
 def simulate(setup: Setup, milestones: Mapping[str, prediction.Milestone], count: int, seed: int) -> Worlds:
@@ -183,9 +180,9 @@ def follow(
                 continue
             last = counted
             if fit is setup.start:
-                ratio = np.stack([x[:, counted].sum(1).reshape(half, -1) for x in each])
-                if _share(ratio) >= LEAST:
-                    found[t, d] = _mean_ratio(ratio)
+                ratios = [x[:, counted].sum(1).reshape(half, -1) for x in each]
+                if min(np.nan_to_num([effective_share(x) for x in ratios])) >= LEAST:
+                    found[t, d] = [pseudo_values(_log_mean, x) for x in ratios]
                     continue
             step = runs.seed_of(f"{seed} {tier} {day:%Y-%m-%d}")
             fit = inference.advance(setup.compiled, step, fit, data(seen), data(counted), settings)
@@ -198,21 +195,8 @@ def _log_likelihood(pairs: Sequence[tuple[Law, Observed]], value: np.ndarray) ->
     return np.where(np.isnan(logp), -np.inf, logp)
 
 
-def _share(ratio: np.ndarray) -> float:
-    """Least effective share of draws over dynamics, for log ratios (dynamic, island, draw)."""
-    flat = ratio.reshape(len(ratio), -1)
-    share = np.exp(2 * logsumexp(flat, axis=1) - logsumexp(2 * flat, axis=1)) / flat.shape[1]
-    return float(np.nan_to_num(share).min())
-
-
-def _mean_ratio(ratio: np.ndarray) -> np.ndarray:
-    """Log of the mean ratio over draws as jackknife pseudo-values, (dynamic, island)."""
-
-    def estimate(used: np.ndarray) -> np.ndarray:
-        part = ratio[:, used].reshape(len(ratio), -1)
-        return np.asarray(logsumexp(part, axis=1) - np.log(part.shape[1]))
-
-    return jackknife_values(estimate, ratio.shape[1])
+def _log_mean(log_ratio: np.ndarray) -> float:
+    return float(logsumexp(log_ratio) - np.log(len(log_ratio)))
 
 
 def follow_all(
