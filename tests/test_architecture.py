@@ -11,7 +11,7 @@ SOURCES = {p.stem: p for p in sorted((ROOT / "src" / "forecast").glob("*.py")) i
 FLOORS = (
     ("schema", "kernels", "compilation", "particles", "bridge", "inference", "evidence", "absorption"),
     ("priors", "tables", "vintages", "runs", "laws"),
-    ("dynamics", "observation", "indicators", "selection", "prediction", "scoring", "baselines"),
+    ("paths", "dynamics", "observation", "indicators", "selection", "prediction", "scoring", "baselines"),
     ("model", "readings", "reports", "figures", "worldviews"),
     ("export", "submission", "hub", "comparison"),
     ("batch", "interventions"),
@@ -39,13 +39,13 @@ ORDER = [room for floor in FLOORS for room in floor]
 
 LINES = 500
 LONGER = {
-    "dynamics": "one family of equations; its schema, a line for each field of each prior, is most of it",
     "model": "one joint density, its draws and its rows at given parameters, which must agree line by line",
 }
 """Rooms that may be longer, and why."""
 TESTED_WITH = {
     "bridge": "inference",
     "kernels": "compilation",
+    "paths": "dynamics",
     "console": "cli",
     "input_commands": "cli",
     "job_commands": "scheduling",

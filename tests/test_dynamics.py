@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 from scipy.integrate import solve_ivp
 
-from forecast import dynamics as dyn
-from forecast.dynamics import DYNAMICS, SHARED, Path, Restriction, integrate, make_grid
+from forecast import paths
+from forecast.dynamics import DYNAMICS
+from forecast.paths import SHARED, Path, Restriction, integrate, make_grid
 from forecast.priors import Parameter, from_score
 
 FIELDS = [f for f in Path._fields if f not in ("time", "d50")]
@@ -211,7 +212,7 @@ def test_the_frozen_share_at_the_reference_date_is_f26_when_growth_is_steady():
     draws = prior_draws("amdahl", 300, seed=5)
     steady = {"ln_qr": np.full(300, -60.0), "pL": np.full(300, 1e-9), "pK": np.zeros(300)}
     theta = shared(draws) | steady
-    ok = theta["f26"] / (1 - draws["phi"]) < dyn.MAX_REACH
+    ok = theta["f26"] / (1 - draws["phi"]) < paths.MAX_REACH
     error = []
     for per_year in (24, 96):
         grid = make_grid(2026.0, per_year)

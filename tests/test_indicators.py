@@ -11,12 +11,12 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from forecast import dynamics as dyn
 from forecast import indicators as ind
 from forecast import observation as obs
 from forecast.indicators import INDICATORS
 from forecast.laws import Counted, Observed, Reported, Shortfall, SplitShortfall
 from forecast.observation import Indicator, Reading
+from forecast.paths import SHARED, Path
 from forecast.priors import FAMILIES, Parameter
 from forecast.schema import BELT
 from forecast.vintages import decimal_year
@@ -85,7 +85,7 @@ def test_every_shared_parameter_has_a_source_and_a_unit():
 @EVERY
 def test_arguments_are_known_parameters(one: Indicator):
     elsewhere = {n for other in INDICATORS.values() if not other.per_id for n in other.own}
-    assert set(one.shared) <= set(obs.SHARED) | set(dyn.SHARED) | elsewhere
+    assert set(one.shared) <= set(obs.SHARED) | set(SHARED) | elsewhere
     assert not set(one.shared) & set(one.own)
     arguments = set(inspect.signature(one.law).parameters)
     assert arguments == {"read", "y", *one.own, *one.shared}
@@ -93,7 +93,7 @@ def test_arguments_are_known_parameters(one: Indicator):
 
 def test_own_names_do_not_collide():
     names = [n for one in INDICATORS.values() if not one.per_id for n in one.own]
-    names += [*obs.SHARED, *dyn.SHARED]
+    names += [*obs.SHARED, *SHARED]
     assert len(set(names)) == len(names)
 
 
@@ -124,7 +124,7 @@ def test_shipped_rows_become_finite_observations(one: Indicator, selection):
 
 def reading(rows: pd.DataFrame, **paths: float) -> Reading:
     """Constant paths: `at` gives them, `start` zero, capability 2, disclosure .5."""
-    full = dict.fromkeys(dyn.Path._fields, 1.0) | {"ds": 2.0} | paths
+    full = dict.fromkeys(Path._fields, 1.0) | {"ds": 2.0} | paths
     size = len(rows)
     return Reading(
         rows, lambda name, lag=0.0: np.full(size, full[name]), lambda name: full["ds"] if name == "ds" else 0.0,
@@ -134,7 +134,7 @@ def reading(rows: pd.DataFrame, **paths: float) -> Reading:
 
 def law_of(name: str, rows: pd.DataFrame, view: Reading | None = None, **changed: float) -> Any:
     one = INDICATORS[name]
-    known = obs.SHARED | dyn.SHARED | {n: p for i in INDICATORS.values() for n, p in i.own.items()}
+    known = obs.SHARED | SHARED | {n: p for i in INDICATORS.values() for n, p in i.own.items()}
     theta = {n: float(known[n].prior.quantile(0.5)) for n in (*one.own, *one.shared)} | changed
     if one.per_id:
         theta = {n: np.full(len(rows), x) if n in one.own else x for n, x in theta.items()}

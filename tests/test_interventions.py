@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 from forecast import batch, interventions, prediction
-from forecast.dynamics import DYNAMICS, Cap, make_grid
+from forecast.dynamics import DYNAMICS
+from forecast.paths import Cap, make_grid
 from forecast.schema import InputError
 from sampled import prior_run, save
 

@@ -24,6 +24,7 @@ from forecast import indicators as ind
 from forecast import model as room
 from forecast import observation as obs
 from forecast.compilation import compile_model, in_single_precision
+from forecast.paths import SHARED
 from forecast.priors import Beta, LogNormal, LogUniform, Normal, Parameter, Prior, Uniform
 
 NAMES = tuple(dyn.DYNAMICS)
@@ -143,7 +144,7 @@ def test_parameters_name_own_ones_of_each_dynamic(declared):
     names = declared(*NAMES)
     own = {f"{d}.{n}" for d, one in dyn.DYNAMICS.items() for n in one.parameters}
     assert own <= set(names)
-    assert set(dyn.SHARED) <= set(names)
+    assert set(SHARED) <= set(names)
     assert not {n for n in declared("amdahl") if n.startswith(("explosive.", "decaying.", "expanding_pie."))}
     assert {n for n in names if n.endswith(".place")} == {
         f"{i}.place" for i in (*ind.MESSY, *ind.ENGINEERING, *ind.EXPERIMENTS)

@@ -12,8 +12,9 @@ import xarray as xr
 from hypothesis import given
 from hypothesis import strategies as st
 
-from forecast.dynamics import DYNAMICS, Path, make_grid
+from forecast.dynamics import DYNAMICS
 from forecast.evidence import weights
+from forecast.paths import Path, make_grid
 from forecast.prediction import (
     BANDS,
     QUANTILES,

@@ -17,7 +17,8 @@ from forecast import absorption, batch, evidence, model, readings, scenarios
 from forecast import indicators as ind
 from forecast import observation as obs
 from forecast.cli import app
-from forecast.dynamics import DYNAMICS, MAX_REACH
+from forecast.dynamics import DYNAMICS
+from forecast.paths import MAX_REACH
 from forecast.priors import Beta, LogNormal, Normal
 from forecast.schema import BELT, InputError
 from forecast.worldviews import Line

@@ -11,6 +11,7 @@ import pytest
 from forecast import dynamics as dyn
 from forecast import indicators as ind
 from forecast import observation as obs
+from forecast.paths import SHARED
 from forecast.priors import Beta, HalfNormal, LogNormal, LogUniform, Normal, PositiveNormal, Uniform
 from forecast.schema import InputError
 from forecast.worldviews import (
@@ -182,7 +183,7 @@ def test_after_the_newest_line_nothing_is_late(shipped):
 
 
 def test_known_parameters_are_those_of_the_registries():
-    expected = len(dyn.SHARED) + sum(len(d.parameters) for d in dyn.DYNAMICS.values()) + len(obs.SHARED)
+    expected = len(SHARED) + sum(len(d.parameters) for d in dyn.DYNAMICS.values()) + len(obs.SHARED)
     expected += sum(len(i.own) * (len(i.ids) if i.per_id else 1) for i in ind.INDICATORS.values())
     known = known_parameters()
     assert len(known) == expected  # no name hides another

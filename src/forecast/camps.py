@@ -14,11 +14,12 @@ import pandas as pd
 import xarray as xr
 from scipy.special import logsumexp
 
-from forecast import absorption, dynamics, evidence, readings
+from forecast import absorption, evidence, readings
 from forecast import indicators as ind
 from forecast.absorption import Estimate
 from forecast.accounts import Posterior, Run, number, pairs
 from forecast.dynamics import DYNAMICS
+from forecast.paths import make_grid
 from forecast.priors import Parameter, Prior, to_score
 from forecast.schema import BELT
 from forecast.worldviews import Worldview
@@ -150,7 +151,7 @@ def sensitivity(run: Run) -> list[dict[str, Any]]:
     found = []
     for name, mine in run.posteriors.items():
         shape = mine.scores.shape[:2]
-        path = readings.at_draws(name, mine.theta, dynamics.make_grid(YEAR)).path
+        path = readings.at_draws(name, mine.theta, make_grid(YEAR)).path
         core = {n: mine.theta[n] for n, role in zip(mine.names, mine.roles, strict=True) if role == "core"}
         quantities = core | {f"ln m {YEAR:.0f}": path.log_m[:, -1]}
         log_prior: dict[str, np.ndarray] = {

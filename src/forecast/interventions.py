@@ -20,7 +20,8 @@ from rich.table import Table
 from rich.text import Text
 
 from forecast import batch, evidence, prediction, reports, runs
-from forecast.dynamics import DYNAMICS, Cap
+from forecast.dynamics import DYNAMICS
+from forecast.paths import Cap
 from forecast.priors import finite
 from forecast.schema import T_END, InputError, check_known, check_told, read_toml
 from forecast.vintages import decimal_year

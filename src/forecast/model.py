@@ -19,6 +19,7 @@ from forecast import dynamics as dyn
 from forecast import indicators as ind
 from forecast import observation as obs
 from forecast.laws import Law, Observed, cut
+from forecast.paths import SHARED, Path, Restriction, integrate, make_grid
 from forecast.priors import Array, Parameter, Prior, array_module, from_score
 
 
@@ -28,7 +29,7 @@ def parameters(names: Sequence[str], rows: pd.DataFrame) -> dict[str, Parameter]
     Parameters of indicators without rows are left out: their posterior is their prior.  One that an
     indicator with rows borrows from such an indicator is kept.
     """
-    found = dict(dyn.SHARED)
+    found = dict(SHARED)
     for name in names:
         found |= {f"{name}.{n}": p for n, p in dyn.DYNAMICS[name].parameters.items()}
     found |= obs.SHARED
@@ -50,7 +51,7 @@ def every_parameter() -> dict[str, Parameter]:
 
 def fit_grid(rows: pd.DataFrame) -> np.ndarray:
     """Grid that reaches just past the last row; what lies beyond cannot touch the likelihood."""
-    return dyn.make_grid(float(rows["time"].max()))
+    return make_grid(float(rows["time"].max()))
 
 
 def _between(grid: np.ndarray, at: np.ndarray) -> np.ndarray:
@@ -69,7 +70,7 @@ def _along(matrix: np.ndarray, values: Array) -> Array:
 
 
 def _reader(
-    rows: pd.DataFrame, last: float, path: dyn.Path, theta: Mapping[str, Array], deviation: Array
+    rows: pd.DataFrame, last: float, path: Path, theta: Mapping[str, Array], deviation: Array
 ) -> Callable[[str], obs.Reading]:
     """Read a path at the dates of all rows at once and hand each indicator its share.
 
@@ -121,7 +122,7 @@ def _reader(
 
 def laws(
     rows: pd.DataFrame,
-    path: dyn.Path,
+    path: Path,
     theta: Mapping[str, Array],
     deviation: Array,
     last: float | None = None,
@@ -296,7 +297,7 @@ def _split(declared: Mapping[str, Parameter]) -> tuple[dict[str, Parameter], lis
 
 
 def centres(
-    path: dyn.Path, theta: Mapping[str, Array], places: list[str], knots: np.ndarray
+    path: Path, theta: Mapping[str, Array], places: list[str], knots: np.ndarray
 ) -> tuple[Array, Array, np.ndarray]:
     """Where the path puts published capability (knot,) and benchmarks (benchmark,), and the latter's sd."""
     xp = array_module(path.d50)
@@ -373,8 +374,8 @@ def build(
             restriction = each[0]
         else:
             label = pm.Categorical("dynamic", p=np.asarray(odds, float))
-            restriction = dyn.Restriction(*(pt.stack(field)[label] for field in zip(*each, strict=True)))
-        path = dyn.integrate(grid, restriction, **{n: theta[n] for n in dyn.SHARED})
+            restriction = Restriction(*(pt.stack(field)[label] for field in zip(*each, strict=True)))
+        path = integrate(grid, restriction, **{n: theta[n] for n in SHARED})
         capability, where, sd = centres(path, theta, places, knots)
         capability = pt.specify_shape(capability, (len(knots),))
         published = pm.CustomDist(

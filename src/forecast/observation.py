@@ -36,7 +36,7 @@ class Reading:
     rows
         The rows: columns of the archive and of `models.csv`, `time` in calendar years, `company`.
     at
-        ``at(name, lag=0.0)``: a field of `dynamics.Path` at the rows' dates less `lag` years, (row,).
+        ``at(name, lag=0.0)``: a field of `paths.Path` at the rows' dates less `lag` years, (row,).
     start
         ``start(name)``: the same field at 2023.0.
     capability

@@ -19,8 +19,9 @@ import numpy as np
 import xarray as xr
 from numpy.typing import ArrayLike, NDArray
 
-from forecast.dynamics import DYNAMICS, SHARED, Cap, Path, make_grid
+from forecast.dynamics import DYNAMICS
 from forecast.evidence import mixture_se
+from forecast.paths import SHARED, Cap, Path, make_grid
 from forecast.schema import InputError, did_you_mean
 
 Numbers = NDArray[np.float64]

@@ -15,6 +15,7 @@ from forecast import dynamics as dyn
 from forecast import model
 from forecast import observation as obs
 from forecast.laws import Law, Observed
+from forecast.paths import Path
 from forecast.priors import Parameter, to_score
 
 
@@ -56,7 +57,7 @@ class Many(NamedTuple):
 
     theta: dict[str, np.ndarray]
     """Parameters, (draw, 1) each; places in nats."""
-    path: dyn.Path
+    path: Path
     """(draw, time)"""
     deviation: np.ndarray
     """(draw, knot)"""
@@ -74,7 +75,7 @@ def at_draws(name: str, theta: Mapping[str, np.ndarray], grid: np.ndarray) -> Ma
         Parameters as the dynamic `name` sees them, (draw,) each; places and innovations of the deviation
         are scores, as in the deterministic ``theta`` of `model.build`.
     grid
-        From `dynamics.make_grid`; no row that is read may be later.
+        From `paths.make_grid`; no row that is read may be later.
     """
     path = dyn.DYNAMICS[name](grid, theta)
     places = [n for n in theta if n.endswith(".place")]

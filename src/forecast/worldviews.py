@@ -21,6 +21,7 @@ import pandas as pd
 from scipy import special
 
 from forecast import dynamics as dyn
+from forecast.paths import SHARED, make_grid
 from forecast.priors import FAMILIES, Parameter, Prior, finite, make_prior, widened
 from forecast.schema import T0, InputError, did_you_mean
 
@@ -68,7 +69,7 @@ def known_parameters() -> dict[str, Parameter]:
     from forecast import observation as obs
 
     own = {f"{d.name}.{n}": p for d in dyn.DYNAMICS.values() for n, p in d.parameters.items()}
-    found = dyn.SHARED | own | obs.SHARED
+    found = SHARED | own | obs.SHARED
     for indicator in ind.INDICATORS.values():
         found |= indicator.parameters(indicator.ids)
     return found
@@ -177,13 +178,13 @@ def prior_predictive(
     """
     from forecast.model import hyper_parameters, natural, ordered, own_view
 
-    grid, rng, everything = dyn.make_grid(max(years)), np.random.default_rng(seed), full_priors(worldview)
+    grid, rng, everything = make_grid(max(years)), np.random.default_rng(seed), full_priors(worldview)
     place = (np.asarray(years) - T0) / (grid[1] - T0)
     i = np.minimum(place.astype(int), len(grid) - 2)
     rows: list[tuple[Any, ...]] = []
     for name, dynamic in dyn.DYNAMICS.items():
         own = (f"{name}.{n}" for n in dynamic.parameters)
-        declared = ordered({n: everything[n] for n in (*dyn.SHARED, *own)})
+        declared = ordered({n: everything[n] for n in (*SHARED, *own)})
         scores = rng.standard_normal((draws, len(declared)))
         path = dynamic(grid, own_view(natural(scores, declared, hyper_parameters(declared)), name))
         logs = {"m": path.log_m, "m_ratio": path.log_m - path.log_m[:, :1], "W": path.log_W, "H": path.log_H}
