@@ -39,6 +39,8 @@ class Compiled:
     dimension: int
     labels: int
     data: dict[str, np.ndarray]
+    each: tuple[str, ...]
+    """Names of the data that have a value for each particle, along their first dimension."""
     names: tuple[str, ...]
     """Names of the deterministics and constrained free variables that `outputs` returns."""
     draw_prior: Callable[[int, int], np.ndarray]
@@ -74,7 +76,7 @@ class Chains(NamedTuple):
     key: Any
 
 
-def compile_model(model: pm.Model) -> Compiled:
+def compile_model(model: pm.Model, each: tuple[str, ...] = ()) -> Compiled:
     """Turn a PyMC model into JAX functions; compilation itself happens at first use.
 
     Parameters
@@ -82,6 +84,8 @@ def compile_model(model: pm.Model) -> Compiled:
     model
         Continuous free variables, and at most one scalar categorical one, the label.  `pm.Data`
         become inputs, so other values of them need no new compilation.
+    each
+        Data of which each particle gets its own.
 
     Raises
     ------
@@ -126,22 +130,28 @@ def compile_model(model: pm.Model) -> Compiled:
         prior, likelihood = terms(x, k, data)
         return powers[0] * prior + powers[1] * likelihood
 
-    batch = materialised(jax.vmap(terms, in_axes=(0, 0, None)))
-    gradient = materialised(jax.vmap(jax.value_and_grad(weighted), in_axes=(0, 0, None, None)))
+    axes = {n: 0 if n in each else None for n in inputs}
+    batch = materialised(jax.vmap(terms, in_axes=(0, 0, axes)))
+    gradient = materialised(jax.vmap(jax.value_and_grad(weighted), in_axes=(0, 0, axes, None)))
 
     def densities(x: Any, data: Any) -> tuple[Any, Any]:
         size = x.shape[0]
-        prior, each = batch(jnp.tile(x, (labels, 1)), jnp.repeat(jnp.arange(labels), size), data)
-        return prior.reshape(labels, size).T, each.reshape(labels, size).T
+        data = data | {n: jnp.tile(data[n], (labels, 1)) for n in each}
+        prior, likelihood = batch(jnp.tile(x, (labels, 1)), jnp.repeat(jnp.arange(labels), size), data)
+        return prior.reshape(labels, size).T, likelihood.reshape(labels, size).T
 
     def outputs(x: Any, k: Any, data: Any) -> Any:
-        return jax.vmap(lambda x, k: evaluate(*unpack(x, k, data))[2:])(x, k)
+        def one(x: Any, k: Any, data: Any) -> Any:
+            return evaluate(*unpack(x, k, data))[2:]
+
+        return jax.vmap(one, in_axes=(0, 0, axes))(x, k, data)
 
     return Compiled(
         model,
         int(ends[-1]),
         labels,
         {n: np.asarray(v.get_value()) for n, v in shared.items()},
+        each,
         tuple(v.name for v in named),
         partial(_draw_prior, model, free),
         jax.jit(densities),
@@ -253,15 +263,20 @@ def _move(
     return chains, values(states), total[0], total[1]
 
 
-def in_blocks(function: Callable[..., Any], arrays: tuple[np.ndarray, ...], data: Any) -> list[np.ndarray]:
-    """Evaluate in blocks of one size and join the results."""
+def in_blocks(
+    function: Callable[..., Any], arrays: tuple[np.ndarray, ...], data: Any, each: tuple[str, ...] = ()
+) -> list[np.ndarray]:
+    """Evaluate in blocks of one size and join the results; of the data `each`, a block gets its own."""
     size = len(arrays[0])
     pad = -size % BLOCK
+    arrays = (*arrays, *(np.asarray(data[n]) for n in each))
     padded = [np.concatenate([a, np.repeat(a[-1:], pad, axis=0)]) for a in arrays]
-    blocks = [
-        [np.asarray(y) for y in function(*(jnp.asarray(a[i : i + BLOCK]) for a in padded), data)]
-        for i in range(0, size + pad, BLOCK)
-    ]
+    blocks = []
+    for i in range(0, size + pad, BLOCK):
+        parts = [jnp.asarray(a[i : i + BLOCK]) for a in padded]
+        own = dict(zip(each, parts[len(parts) - len(each) :], strict=True))
+        found = function(*parts[: len(parts) - len(each)], {**data, **own})
+        blocks.append([np.asarray(y) for y in found])
     return [np.concatenate(parts)[:size] for parts in zip(*blocks, strict=True)]
 
 
@@ -271,7 +286,7 @@ def _finite(values: np.ndarray) -> np.ndarray:
 
 def log_densities(compiled: Compiled, x: np.ndarray, data: Any) -> tuple[np.ndarray, np.ndarray]:
     """Log prior and log likelihood under every label, (particle, label) each."""
-    prior, likelihood = in_blocks(compiled.densities, (x,), data)
+    prior, likelihood = in_blocks(compiled.densities, (x,), data, compiled.each)
     return _finite(prior), _finite(likelihood)
 
 
@@ -279,5 +294,5 @@ def log_density(
     compiled: Compiled, x: np.ndarray, label: np.ndarray, data: Any
 ) -> tuple[np.ndarray, np.ndarray]:
     """Log prior and log likelihood under the given labels, (particle,) each."""
-    prior, likelihood = in_blocks(compiled.density, (x, label), data)
+    prior, likelihood = in_blocks(compiled.density, (x, label), data, compiled.each)
     return _finite(prior), _finite(likelihood)

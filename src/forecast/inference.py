@@ -15,11 +15,9 @@ at every temperature, and each of its values gets an evidence and draws.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 import xarray as xr
@@ -27,7 +25,7 @@ from scipy.linalg import solve_triangular
 from scipy.special import logsumexp
 
 from forecast.bridge import bridge, constants, jackknife_values
-from forecast.compilation import Chains, Compiled, Metric, in_blocks, log_densities, log_density
+from forecast.compilation import Compiled, Metric, in_blocks, log_densities, log_density
 from forecast.particles import (
     Gaussian,
     Particles,
@@ -39,36 +37,11 @@ from forecast.particles import (
     systematic,
     thin,
 )
-
-MAX_LEAPFROGS = 24
-"""Longest trajectory, in leapfrog steps."""
-Progress = Callable[[str, float], None]
-"""Told what is being done, and the share done."""
-Data = Mapping[str, np.ndarray]
-
-
-@dataclass(frozen=True)
-class Settings:
-    """Size of a fit; the defaults pass the gate on the shipped data.
-
-    ``islands * chains * steps * sweeps`` particles at each temperature; a failed gate doubles `sweeps`.
-    """
-
-    islands: int = 8
-    """An even number."""
-    chains: int = 96
-    """Chains per island."""
-    steps: int = 4
-    """States kept from each chain in one sweep."""
-    sweeps: int = 1
-    final_sweeps: int = 8
-    """Sweeps at the posterior whose states become draws."""
-    ess: float = 0.5
-    """Effective share of particles at which the next temperature is set."""
-    trajectory: float = 1.5
-    """Length of a trajectory in whitened coordinates."""
-    acceptance: float = 0.8
-
+from forecast.sweeps import Data as Data
+from forecast.sweeps import Progress as Progress
+from forecast.sweeps import Run, Target
+from forecast.sweeps import Settings as Settings
+from forecast.sweeps import Stage as Stage
 
 PILOT_SWEEPS = 3
 """Sweeps at the posterior in the run that only finds where it lies."""
@@ -78,16 +51,6 @@ CHECKED = 192
 """Most draws per chain from which the evidence is checked in one shot."""
 INFLATION = 1.1
 """Standard deviations of the starting Gaussian over those of the particles it is fitted to."""
-
-
-class Stage(NamedTuple):
-    """What the gate looks at for one temperature."""
-
-    power: float
-    acceptance: float
-    distance: float
-    """Mean squared jump over twice the variance: 1 for independent states, 0 for none."""
-    leapfrogs: int
 
 
 class Fit(NamedTuple):
@@ -103,40 +66,14 @@ class Fit(NamedTuple):
     step_size: float
 
 
-class _Leg(NamedTuple):
+class Leg(NamedTuple):
     """A path between two densities: how to evaluate its ends and what a move needs on the way."""
 
     ends: Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
     """Values -> log densities of start and end, (particle, label) each."""
-    at: Callable[[float], tuple[tuple[float, float, float], Any]]
-    """Power -> powers of reference, prior and likelihood, and the model's data."""
+    at: Callable[[float], Target]
+    """Power -> what moves on the way."""
     reference: Gaussian | None = None
-
-
-class _Run:
-    """What stays the same during one fit, and the state that moves carry from one to the next."""
-
-    def __init__(self, compiled: Compiled, seed: int, settings: Settings, progress: Progress | None):
-        self.compiled, self.settings = compiled, settings
-        self.rng = np.random.default_rng(seed)
-        self.key = jax.random.key(int(self.rng.integers(2**31)))
-        self.step_size = 0.3
-        self.stages: list[Stage] = []
-        self.report = progress or (lambda what, share: None)
-
-    def move(
-        self, x: np.ndarray, label: np.ndarray, leg: _Leg, power: float, metric: Metric, steps: int
-    ) -> tuple[np.ndarray, Stage]:
-        """One sweep: states (step, chain, dimension)."""
-        powers, data = leg.at(power)
-        leapfrogs = int(np.clip(round(self.settings.trajectory / self.step_size), 2, MAX_LEAPFROGS))
-        chains = Chains(x, label, np.float64(self.step_size), self.key)
-        goal, most = np.float64(self.settings.acceptance), self.settings.steps
-        chains, states, chance, moved = self.compiled.move(
-            chains, data, np.asarray(powers), metric, np.int64(leapfrogs), goal, np.int64(steps), most=most
-        )
-        self.step_size, self.key = float(chains.step_size), chains.key
-        return np.asarray(states[:steps], float), Stage(power, float(chance), float(moved), leapfrogs)
 
 
 def sample(
@@ -177,7 +114,7 @@ def sample(
     """
     if settings.islands % 2:
         raise ValueError("islands come in halves; take an even number")
-    run, inputs = _Run(compiled, seed, settings, progress), _inputs(compiled, data)
+    run, inputs = Run(compiled, seed, settings, progress), _inputs(compiled, data)
     if reference is None:
         reference = _pilot(run, inputs, draw_prior or compiled.draw_prior)
     s, rng, K = settings, run.rng, compiled.labels
@@ -186,7 +123,7 @@ def sample(
         prior, likelihood = log_densities(compiled, x, inputs)
         return np.broadcast_to(reference.log_density(x)[:, None], prior.shape), prior + likelihood
 
-    leg = _Leg(ends, lambda t: ((1 - t, t, t), inputs), reference)
+    leg = Leg(ends, lambda t: ((1 - t, t, t), inputs), reference)
     size = s.chains * s.steps * s.sweeps
     cloud = _cloud(reference.draw(rng, s.islands * size).reshape(s.islands, size, -1), leg)
     path = _temper(run, cloud, leg, s.ess, s.sweeps, "tempering")
@@ -238,23 +175,41 @@ def _along(path: list[_Visit], draws: Particles) -> Callable[[np.ndarray], np.nd
     return estimate
 
 
-def _reread(
-    compiled: Compiled, draws: np.ndarray, data: Any, guess: Callable[[np.ndarray], np.ndarray]
-) -> Callable[[np.ndarray], np.ndarray]:
-    """Log evidence of each label from the draws of some islands, with the mean of a first guess.
+def read_off(log_evidence: np.ndarray, steps: np.ndarray, joint: np.ndarray) -> np.ndarray:
+    """Log evidence of each label after a step, by the more precise of two estimates.
 
-    The draws of each label are used under all labels; labels that no draw connects keep the guess.
+    One adds the step's own increments.  The other reads what sets labels apart off the new draws, used under
+    all labels, with the mean of the first; errors of steps do not add up in it.
+
+    Parameters
+    ----------
+    log_evidence
+        Pseudo-values before the step, (label, island).
+    steps
+        Log of the mean weight on each island, (label, island).
+    joint
+        Log density under each label of the draws of each, (label, island, draw, label).
+
+    Returns
+    -------
+    ndarray
+        Pseudo-values, (label, island).
     """
-    K, islands, count, D = draws.shape
-    joint = np.add(*log_densities(compiled, draws.reshape(-1, D), data)).reshape(K, islands, count, K)
+    K, islands, count, _ = joint.shape
 
-    def estimate(used: np.ndarray) -> np.ndarray:
-        return constants(joint[:, used].reshape(-1, K), np.full(K, len(used) * count), guess(used))
+    def carried(used: np.ndarray) -> np.ndarray:
+        step = logsumexp(steps[:, used], axis=1) - np.log(len(used))
+        return np.asarray(log_evidence[:, used].mean(1) + step)
 
-    return estimate
+    def reread(used: np.ndarray) -> np.ndarray:
+        return constants(joint[:, used].reshape(-1, K), np.full(K, len(used) * count), carried(used))
+
+    found = [jackknife_values(estimate, islands) for estimate in (carried, reread)]
+    errors = [(values - values.mean(0)).var(axis=1).sum() for values in found]
+    return found[int(np.argmin(errors))]
 
 
-def _pilot(run: _Run, inputs: Any, draw_prior: Callable[[int, int], np.ndarray]) -> Gaussian:
+def _pilot(run: Run, inputs: Any, draw_prior: Callable[[int, int], np.ndarray]) -> Gaussian:
     """Gaussian over all labels, from a small run along the tempered likelihood."""
     compiled, s = run.compiled, run.settings
     K, size = compiled.labels, s.chains * s.steps
@@ -264,7 +219,7 @@ def _pilot(run: _Run, inputs: Any, draw_prior: Callable[[int, int], np.ndarray])
         prior, likelihood = log_densities(compiled, x, inputs)
         return prior, prior + likelihood
 
-    leg = _Leg(ends, lambda t: ((0.0, 1.0, t), inputs))
+    leg = Leg(ends, lambda t: ((0.0, 1.0, t), inputs))
     cloud = _cloud(deal(x, s.islands, K), leg)
     path = _temper(run, cloud, leg, PILOT_ESS, PILOT_SWEEPS, "looking for the posterior", quick=True)
     mean, factor = moments(path[-1].cloud.x)
@@ -286,7 +241,7 @@ class _Visit(NamedTuple):
 
 
 def _temper(
-    run: _Run, cloud: Particles, leg: _Leg, ess: float, sweeps: int, what: str, quick: bool = False
+    run: Run, cloud: Particles, leg: Leg, ess: float, sweeps: int, what: str, quick: bool = False
 ) -> list[_Visit]:
     """Take particles along a path and return them at each temperature, the start included.
 
@@ -309,47 +264,21 @@ def _temper(
         target = np.take_along_axis(target, chosen[..., None], axis=1)
         label = np.argmax(target + rng.gumbel(size=target.shape), axis=-1)
         moves, times = (1, 1) if quick and new < 1.0 else (s.steps, sweeps)
-        states = _stage(run, x.reshape(-1, x.shape[-1]), label.ravel(), leg, new, metric, times, moves)
+        states = run.stage(x.reshape(-1, x.shape[-1]), label.ravel(), leg.at(new), new, metric, times, moves)
         cloud = _cloud(by_island(states, s.islands), leg)
         path.append(_Visit(new, cloud, np.repeat(label, moves * times, axis=1), log_pseudo, log_z))
         run.report(what, new)
     return path
 
 
-def _stage(
-    run: _Run,
-    x: np.ndarray,
-    label: np.ndarray,
-    leg: _Leg,
-    power: float,
-    metric: Metric,
-    sweeps: int,
-    steps: int,
-) -> np.ndarray:
-    """Sweeps at one temperature: all states, (steps, chain, dimension)."""
-    kept: list[np.ndarray] = []
-    seen: list[Stage] = []
-    tries = 0
-    while len(kept) < sweeps:
-        states, stage = run.move(x, label, leg, power, metric, steps)
-        x = states[-1]
-        tries += 1
-        # While the step size is still finding its length the states are a warm-up, not particles.
-        if steps == 1 or abs(stage.acceptance - run.settings.acceptance) < 0.15 or tries > sweeps + 3:
-            kept.append(states)
-            seen.append(stage)
-    run.stages.append(Stage(*np.mean(seen, axis=0)))
-    return np.concatenate(kept)
-
-
-def _draw(run: _Run, origin: np.ndarray, leg: _Leg, metric: Metric) -> np.ndarray:
+def _draw(run: Run, origin: np.ndarray, leg: Leg, metric: Metric) -> np.ndarray:
     """Draws (label, island, draw, dimension) at the end of a path from (island, label, chain, dimension)."""
     s = run.settings
     islands, K, chains, D = origin.shape
     label = np.tile(np.repeat(np.arange(K), chains), islands)
     x, kept = origin.reshape(-1, D), []
     for n in range(s.final_sweeps * s.sweeps):
-        states, stage = run.move(x, label, leg, 1.0, metric, s.steps)
+        states, stage = run.move(x, label, leg.at(1.0), 1.0, metric, s.steps)
         x = states[-1]
         kept.append(states)
         run.stages.append(stage)
@@ -384,7 +313,7 @@ def advance(
     Fit
         Under `new`.  Its log evidence is on average that of `fit` plus the mean increment.
     """
-    run, s = _Run(compiled, seed, settings, progress), settings
+    run, s = Run(compiled, seed, settings, progress), settings
     before, after = _inputs(compiled, old), _inputs(compiled, new)
     K, islands, _, D = fit.draws.shape
     changed = {**after, "weight": after["weight"] - before["weight"]}
@@ -400,7 +329,7 @@ def advance(
     def at(t: float) -> tuple[tuple[float, float, float], Any]:
         return (0.0, 1.0, 1.0), {**after, "weight": (1 - t) * before["weight"] + t * after["weight"]}
 
-    leg = _Leg(ends, at)
+    leg = Leg(ends, at)
     cloud = _cloud(np.moveaxis(fit.draws, 0, 1).reshape(islands * K, -1, D), leg)
     power, log_z = 0.0, np.zeros(islands * K)
     while power < 1.0:
@@ -417,37 +346,33 @@ def advance(
         chosen = np.stack([systematic(run.rng, w, per_label) for w in weight])
         origin = np.take_along_axis(cloud.x, chosen[..., None], axis=1)
         if power < 1.0:
-            states = _stage(
-                run, origin.reshape(-1, D), np.repeat(label, per_label), leg, power, metric, s.sweeps, s.steps
-            )
+            here, each = origin.reshape(-1, D), np.repeat(label, per_label)
+            states = run.stage(here, each, leg.at(power), power, metric, s.sweeps, s.steps)
             cloud = _cloud(by_island(states, islands * K), leg)
             run.report("reweighting", power)
     draws = _draw(run, origin.reshape(islands, K, per_label, D), leg, metric)
-    check = _one_shots(compiled, run.rng, draws, after)
+    joint = np.add(*log_densities(compiled, draws.reshape(-1, D), after)).reshape(*draws.shape[:3], K)
     steps = log_z.reshape(islands, K).T
-
-    def carried(used: np.ndarray) -> np.ndarray:
-        step = logsumexp(steps[:, used], axis=1) - np.log(len(used))
-        return np.asarray(fit.log_evidence[:, used].mean(1) + step)
-
-    # What sets labels apart can also be read off the new draws, where errors do not add up.
-    reread = _reread(compiled, draws, after, carried)
-    found = [jackknife_values(estimate, islands) for estimate in (carried, reread)]
-    errors = [(values - values.mean(0)).var(axis=1).sum() for values in found]
-    return Fit(draws, found[int(np.argmin(errors))], check, tuple(run.stages), run.step_size)
+    return Fit(
+        draws,
+        read_off(fit.log_evidence, steps, joint),
+        _one_shots(compiled, run.rng, draws, after),
+        tuple(run.stages),
+        run.step_size,
+    )
 
 
 def _inputs(compiled: Compiled, data: Data | None) -> dict[str, Any]:
     return {n: jnp.asarray(v) for n, v in (compiled.data | dict(data or {})).items()}
 
 
-def _cloud(x: np.ndarray, leg: _Leg) -> Particles:
+def _cloud(x: np.ndarray, leg: Leg) -> Particles:
     """Evaluate particles (island, particle, dimension) at both ends of a path."""
     start, end = leg.ends(x.reshape(-1, x.shape[-1]))
     return Particles(x, start.reshape(*x.shape[:2], -1), end.reshape(*x.shape[:2], -1))
 
 
-def _metric(leg: _Leg, around: tuple[Gaussian, Gaussian]) -> Metric:
+def _metric(leg: Leg, around: tuple[Gaussian, Gaussian]) -> Metric:
     """Coordinates in which each of `around` is standard normal, and the path's reference in them."""
     mean, factor = (np.stack(parts) for parts in zip(*around, strict=True))
     tilt, shift = np.zeros_like(factor), np.zeros_like(mean)

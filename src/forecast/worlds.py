@@ -2,14 +2,12 @@
 
 What is true is drawn from stored posterior draws; half of the islands make worlds, and the engine starts from
 the other half, so that no truth is among the draws it knows.  Early dates are met by reweighting these draws,
-later ones by stepping from date to date, as a history does.
+later ones by stepping from date to date, as a history does, many worlds at a time.
 """
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -17,17 +15,21 @@ import numpy as np
 import pandas as pd
 from scipy.special import logsumexp
 
-from forecast import batch, frozen, inference, model, prediction, readings, runs, scenarios, selection
+from forecast import batch, crowd, frozen, inference, model, prediction, readings, runs, scenarios, selection
 from forecast.absorption import pseudo_values
 from forecast.accounts import Posterior, Run
-from forecast.compilation import Compiled
+from forecast.compilation import Compiled, compile_model
 from forecast.disclosure import Plan
 from forecast.dynamics import DYNAMICS
 from forecast.laws import Law, Observed
 from forecast.particles import effective_share
 
-SETTINGS = inference.Settings(islands=4, chains=64, final_sweeps=1)
+SETTINGS = inference.Settings(islands=4, chains=16, final_sweeps=1)
 """Size of a step in a simulated world."""
+TOGETHER = 24
+"""Worlds that move in one batch of chains, an even number."""
+IMPOSSIBLE = -1e300
+"""Log likelihood of what cannot be, as the engine has it."""
 LEAST = 0.2
 """Effective share of the stored draws of each dynamic below which they are stepped rather than reweighted."""
 
@@ -74,7 +76,9 @@ def prepare(run: Run, plan: Plan, report: inference.Progress | None = None) -> S
         report("compiling", 0.0)
     rows = selection.in_order(pd.concat([run.rows.assign(series=""), plan.rows], ignore_index=True))
     declared = batch.declared_parameters(rows, run.worldview)
-    compiled = batch.compile_once({}, rows, declared)
+    equal = [1 / len(DYNAMICS)] * len(DYNAMICS)
+    joint = model.build(list(DYNAMICS), rows, declared, equal)
+    compiled = compile_model(joint, each=("value", "weight"))
     known = {
         name: scenarios.extended(stored, name, run, plan.rows, seed)
         for seed, (name, stored) in enumerate(run.posteriors.items(), start=1)
@@ -143,12 +147,12 @@ def follow(
     seed: str,
     settings: inference.Settings = SETTINGS,
 ) -> np.ndarray:
-    """What the engine learns in one world, tier by tier and day by day.
+    """What the engine learns in some worlds that move together, tier by tier and day by day.
 
     Parameters
     ----------
     value
-        Of every planned row, (row,).
+        Of every planned row, (world, row); an even number of worlds.
     seed
         Words from which the seed of each step is made.
 
@@ -156,43 +160,62 @@ def follow(
     -------
     ndarray
         Log evidence of the rows published since today as jackknife pseudo-values, nats,
-        (tier, day, dynamic, island).
+        (world, tier, day, dynamic, island).
     """
-    plan, half = setup.plan, setup.half
-    each = [_log_likelihood(pairs, value) for pairs in setup.laws]
-    found = np.zeros((len(tiers), len(days), len(DYNAMICS), half))
-    observed = setup.compiled.data["value"].copy()
-    observed[setup.planned] = value
+    plan, half, size = setup.plan, setup.half, len(value)
+    # At the draws the engine starts from, (world, dynamic, draw, row).
+    each = np.array([[_log_likelihood(pairs, v) for pairs in setup.laws] for v in value])
+    found = np.zeros((size, len(tiers), len(days), len(DYNAMICS), half))
+    observed = np.tile(setup.compiled.data["value"], (size, 1))
+    observed[:, setup.planned] = value
 
-    def data(counted: np.ndarray) -> dict[str, np.ndarray]:
-        weight = np.ones(len(setup.planned))
-        weight[setup.planned] = counted
-        return setup.priors | {"value": observed, "weight": weight}
+    def weight(counted: np.ndarray) -> np.ndarray:
+        one = np.ones(len(setup.planned))
+        one[setup.planned] = counted
+        return one
 
     nothing = np.zeros(len(plan.rows), bool)
     for t, tier in enumerate(tiers):
         # The draws at hand, the rows they have seen, and those that were published on the day before.
-        fit, seen, last = setup.start, nothing, nothing
+        many, seen, last = None, nothing, nothing
         for d, day in enumerate(days):
             counted = plan.counted(tier, day)
             if np.array_equal(counted, last):
-                found[t, d] = found[t, d - 1] if d else 0.0
+                found[:, t, d] = found[:, t, d - 1] if d else 0.0
                 continue
-            last = counted
-            if fit is setup.start:
-                ratios = [x[:, counted].sum(1).reshape(half, -1) for x in each]
-                if min(np.nan_to_num([effective_share(x) for x in ratios])) >= LEAST:
-                    found[t, d] = [pseudo_values(_log_mean, x) for x in ratios]
+            last, change = counted, None
+            if many is None:
+                change = each[..., counted].sum(-1).reshape(size, len(DYNAMICS), half, -1)
+                if min(effective_share(x) for world in change for x in world) >= LEAST:
+                    found[:, t, d] = [[pseudo_values(_log_mean, x) for x in world] for world in change]
                     continue
+                many = _start(setup, size)
             step = runs.seed_of(f"{seed} {tier} {day:%Y-%m-%d}")
-            fit = inference.advance(setup.compiled, step, fit, data(seen), data(counted), settings)
-            found[t, d], seen = fit.log_evidence, counted
+            many = crowd.advance(
+                setup.compiled,
+                step,
+                many,
+                observed,
+                weight(seen),
+                weight(counted),
+                setup.priors,
+                settings,
+                change,
+            )
+            found[:, t, d], seen = many.log_evidence, counted
     return found
+
+
+def _start(setup: Setup, size: int) -> crowd.Crowd:
+    """The draws the engine starts from, in each of some worlds."""
+    known = setup.start.draws, setup.start.log_evidence
+    draws, evidence = (np.broadcast_to(x, (size, *x.shape)) for x in known)
+    return crowd.Crowd(draws, evidence, setup.start.step_size)
 
 
 def _log_likelihood(pairs: Sequence[tuple[Law, Observed]], value: np.ndarray) -> np.ndarray:
     logp = np.asarray(model.log_likelihood(pairs, value))
-    return np.where(np.isnan(logp), -np.inf, logp)
+    return np.nan_to_num(logp, nan=IMPOSSIBLE, neginf=IMPOSSIBLE)
 
 
 def _log_mean(log_ratio: np.ndarray) -> float:
@@ -208,18 +231,17 @@ def follow_all(
     settings: inference.Settings = SETTINGS,
     report: inference.Progress | None = None,
 ) -> np.ndarray:
-    """`follow` every world, (world, tier, day, dynamic, island); the order of work moves no number."""
+    """`follow` every world, (world, tier, day, dynamic, island)."""
     size = len(worlds.dynamic)
-    found = np.full((size, len(tiers), len(days), len(DYNAMICS), setup.half), np.nan)
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        tasks = {
-            pool.submit(follow, setup, worlds.value[w], tiers, days, f"{seed} world {w}", settings): w
-            for w in range(size)
-        }
-        for done, task in enumerate(as_completed(tasks), start=1):
-            found[tasks[task]] = task.result()
-            if report:
-                report("following worlds", done / size)
+    found = np.zeros((size, len(tiers), len(days), len(DYNAMICS), setup.half))
+    for first in range(0, size, TOGETHER):
+        # The last batch is as large as the others, so that nothing is compiled again.
+        those = np.arange(first, first + TOGETHER) % size
+        seen = follow(setup, worlds.value[those], tiers, days, f"{seed} worlds from {first}", settings)
+        kept = min(TOGETHER, size - first)
+        found[first : first + kept] = seen[:kept]
+        if report:
+            report("following worlds", (first + kept) / size)
     return found
 
 

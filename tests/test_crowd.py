@@ -1,0 +1,99 @@
+"""Many data sets carried on at once, against regressions whose evidence and posterior are known exactly."""
+
+from __future__ import annotations
+
+import numpy as np
+import pymc as pm
+import pytensor.tensor as pt
+import pytest
+from scipy import stats
+
+from forecast import crowd
+from forecast.compilation import compile_model, log_densities, log_density
+from forecast.evidence import mean_evidence
+from forecast.inference import Settings
+
+SETS, ROWS, DIMENSION, NOISE, ISLANDS = 6, 12, 3, 0.7, 4
+GAINS = np.array([1.0, -0.5])
+RNG = np.random.default_rng(8)
+A = RNG.standard_normal((ROWS, DIMENSION))
+Y = RNG.standard_normal((SETS, DIMENSION)) @ A.T + NOISE * RNG.standard_normal((SETS, ROWS))
+SOME = np.repeat([1.0, 0.0], ROWS // 2)
+NONE, ALL = np.zeros(ROWS), np.ones(ROWS)
+SETTINGS = Settings(islands=ISLANDS, chains=64, final_sweeps=2)
+
+
+@pytest.fixture(scope="module")
+def compiled():
+    """y = gain of the label * A b + noise, b ~ N(0, 1), values and weights given for each particle."""
+    with pm.Model() as model:
+        value, weight = pm.Data("value", Y[0]), pm.Data("weight", ALL)
+        label = pm.Categorical("label", p=[0.5, 0.5])
+        b = pm.Normal("b", 0.0, 1.0, shape=DIMENSION)
+        mean = pt.as_tensor(GAINS)[label] * pt.dot(A, b)
+        pm.Potential("seen", (weight * pm.logp(pm.Normal.dist(mean, NOISE), value)).sum())
+    return compile_model(model, each=("value", "weight"))
+
+
+@pytest.fixture(scope="module")
+def start():
+    """Draws from the prior, the same for every set."""
+    draws = RNG.standard_normal((len(GAINS), ISLANDS, 400, DIMENSION))
+    return crowd.Crowd(
+        np.broadcast_to(draws, (SETS, *draws.shape)), np.zeros((SETS, len(GAINS), ISLANDS)), 0.3
+    )
+
+
+def exact(y, gain, weight):
+    """Log evidence, and mean and sd of the posterior."""
+    X, seen = gain * A[weight > 0], y[weight > 0]
+    covariance = np.linalg.inv(X.T @ X / NOISE**2 + np.eye(DIMENSION))
+    cover = X @ X.T + NOISE**2 * np.eye(len(seen))
+    evidence = stats.multivariate_normal.logpdf(seen, np.zeros(len(seen)), cover)
+    return evidence, covariance @ X.T @ seen / NOISE**2, np.sqrt(np.diag(covariance))
+
+
+def test_each_particle_is_judged_by_its_own_rows(compiled):
+    x, label = RNG.standard_normal((SETS, DIMENSION)), np.arange(SETS) % 2
+    weight = RNG.integers(0, 2, (SETS, ROWS)).astype(float)
+    own = {"value": Y, "weight": weight}
+    _, found = log_density(compiled, x, label, own)
+    _, both = log_densities(compiled, x, own)
+    for i in range(SETS):
+        for k, gain in enumerate(GAINS):
+            expected = (weight[i] * stats.norm.logpdf(Y[i], gain * A @ x[i], NOISE)).sum()
+            assert both[i, k] == pytest.approx(expected)
+        assert found[i] == both[i, label[i]]
+
+
+def test_every_set_gets_its_evidence_and_draws_in_one_step_and_in_two(compiled, start):
+    once = crowd.advance(compiled, 1, start, Y, NONE, ALL, {}, SETTINGS)
+    half = crowd.advance(compiled, 2, start, Y, NONE, SOME, {}, SETTINGS)
+    twice = crowd.advance(compiled, 3, half, Y, SOME, ALL, {}, SETTINGS)
+    for found in (once, twice):
+        for i in range(SETS):
+            value, error = mean_evidence(found.log_evidence[i])
+            for k, gain in enumerate(GAINS):
+                evidence, mean, sd = exact(Y[i], gain, ALL)
+                assert abs(value[k] - evidence) < 5 * error[k] + 0.05
+                flat = found.draws[i, k].reshape(-1, DIMENSION)
+                assert flat.mean(axis=0) == pytest.approx(mean, abs=0.25 * sd.max())
+                assert flat.std(axis=0) == pytest.approx(sd, rel=0.2)
+
+
+def test_a_change_that_is_known_is_not_computed_again(compiled, start):
+    label = np.tile(np.repeat([0, 1], ISLANDS * 400), SETS)
+    each = np.repeat(np.arange(SETS), len(GAINS) * ISLANDS * 400)
+    own = {"value": Y[each], "weight": np.ones((len(each), ROWS))}
+    _, change = log_density(compiled, start.draws.reshape(-1, DIMENSION), label, own)
+    told = crowd.advance(
+        compiled, 1, start, Y, NONE, ALL, {}, SETTINGS, change.reshape(start.draws.shape[:4])
+    )
+    alone = crowd.advance(compiled, 1, start, Y, NONE, ALL, {}, SETTINGS)
+    np.testing.assert_array_equal(told.draws, alone.draws)
+
+
+def test_same_seed_same_bits(compiled, start):
+    one, two = (crowd.advance(compiled, 7, start, Y, NONE, ALL, {}, SETTINGS) for _ in range(2))
+    np.testing.assert_array_equal(one.draws, two.draws)
+    np.testing.assert_array_equal(one.log_evidence, two.log_evidence)
