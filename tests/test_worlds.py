@@ -213,15 +213,19 @@ def test_calibration_is_told_and_kept(command_line, tmp_path, monkeypatch, input
     names = list(model.parameters(["amdahl"], inputs.selection.rows))
     calls = []
 
-    def positions(name, rows, size, seed, report):
+    def positions(program, name, size, seed, report):
         calls.append(name)
-        return names, np.random.default_rng(1).random((size, len(names)))
+        position = np.random.default_rng(1).random((size, len(names)))
+        return calibration.Found(names, position, np.full((size, 4), 0.25))
 
+    monkeypatch.setattr(calibration, "prepare", lambda rows: None)
     monkeypatch.setattr(calibration, "positions", positions)
     words = ["calibrate", "--dynamic", "amdahl", "--quick", "--store", tmp_path]
     code, out, err = command_line(*words, "--format", "json")
     assert code == 0, err
-    (one,) = json.loads(out)
+    found = json.loads(out)
+    (one,) = found["dynamics"]
+    assert found["reliability"] is None
     assert one["simulations"] == 50 and len(one["parameters"]) == len(names)
     monkeypatch.setenv("COLUMNS", "200")
     code, out, _ = command_line(*words)

@@ -1,22 +1,28 @@
 """Simulation-based calibration: data simulated from known parameters are fitted, and the truth is looked for.
 
 If parameters come from the prior and data from the model, the share of posterior draws below the truth is
-uniform for a correct engine (Talts et al. 2018), whatever the model.
+uniform for a correct engine (Talts et al. 2018), whatever the model; and among data sets that give a
+dynamic a probability, it made as large a share of them.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from itertools import pairwise
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
+from scipy.special import softmax
 
-from forecast import inference, model
-from forecast.compilation import compile_model
+from forecast import crowd, inference, model
+from forecast.compilation import Compiled, compile_model, in_blocks
+from forecast.dynamics import DYNAMICS
 from forecast.indicators import INDICATORS
+from forecast.priors import Parameter
+from forecast.sweeps import FIRST_STEP
 
-SETTINGS = inference.Settings(islands=4, chains=48, final_sweeps=2)
+SETTINGS = inference.Settings(islands=4, chains=16, final_sweeps=4)
 """Size of the fit of one simulated data set."""
 BAND = 0.95
 """Probability that the whole curve of a calibrated parameter lies inside its band."""
@@ -24,54 +30,100 @@ LEVELS = (0.5, 0.8, 0.95)
 """Central intervals whose coverage is told."""
 
 
+class Program(NamedTuple):
+    """The joint model of some rows whose values are simulated."""
+
+    rows: pd.DataFrame
+    declared: dict[str, Parameter]
+    compiled: Compiled
+    exact: np.ndarray
+    """Rows that say what a value is; those that are bounds, which say where it lies, do not count, (row,)."""
+
+    def prior(self, seed: int, size: int) -> np.ndarray:
+        """Unconstrained prior draws, whose labels cycle 0, 1, ..., (draw, dimension)."""
+        return model.prior_draws(list(DYNAMICS), self.declared, self.rows, seed, size)[0]
+
+    def theta(self, x: np.ndarray, label: int) -> np.ndarray:
+        """Parameters at unconstrained values of one dynamic, (draw, parameter)."""
+        empty = {n: np.zeros((len(x), len(self.rows))) for n in self.compiled.each}
+        data = {**model.data_values(self.declared), **empty}
+        values = in_blocks(self.compiled.outputs, (x, np.full(len(x), label)), data, self.compiled.each)
+        return dict(zip(self.compiled.names, values, strict=True))["theta"]
+
+
+def prepare(rows: pd.DataFrame) -> Program:
+    """Compile the joint model of `selection.Selection.rows`, under default priors."""
+    names = list(DYNAMICS)
+    declared = model.ordered(model.parameters(names, rows))
+    joint = model.build(names, rows, declared, [1 / len(names)] * len(names))
+    exact = np.concatenate(
+        [INDICATORS[n].prepare(rows[rows["indicator"] == n]).exact for n in dict.fromkeys(rows["indicator"])]
+    )
+    return Program(rows, declared, compile_model(joint, each=("value", "weight")), exact)
+
+
+class Found(NamedTuple):
+    """What fits of data simulated from one dynamic found."""
+
+    parameters: list[str]
+    """Those of the dynamic."""
+    position: np.ndarray
+    """Share of posterior draws below the truth, (simulation, parameter)."""
+    believed: np.ndarray
+    """Probability of each dynamic at even odds, (simulation, dynamic)."""
+
+
 def positions(
+    program: Program,
     name: str,
-    rows: pd.DataFrame,
     simulations: int,
     seed: int = 1,
     settings: inference.Settings = SETTINGS,
     report: inference.Progress | None = None,
-) -> tuple[list[str], np.ndarray]:
-    """Where the truth lies in its posterior, for data simulated from one dynamic at prior draws.
+) -> Found:
+    """Simulate data from one dynamic at prior draws, fit all dynamics to them, and look for the truth.
 
     Parameters
     ----------
     name
-        The dynamic that is true and fitted.
-    rows
-        `selection.Selection.rows`; their values are simulated, and rows that are bounds or intervals,
-        which say where a value lies and not what it is, do not count.
-
-    Returns
-    -------
-    tuple
-        Parameters, and the share of posterior draws below the truth, (simulation, parameter).
+        The dynamic that is true.
+    simulations
+        Number of data sets.
     """
-    declared = model.ordered(model.parameters([name], rows))
-    compiled = compile_model(model.build([name], rows, declared, [1.0]))
-
-    def draw_prior(seed: int, size: int) -> np.ndarray:
-        return model.prior_draws([name], declared, rows, seed, size)[0]
-
-    x = draw_prior(seed, simulations)
-    values = compiled.outputs(x, np.zeros(simulations, int), compiled.data)
-    truth = np.asarray(dict(zip(compiled.names, values, strict=True))["theta"])
-    exact = np.concatenate(
-        [INDICATORS[n].prepare(rows[rows["indicator"] == n]).exact for n in dict.fromkeys(rows["indicator"])]
-    )
-    found = []
-    for i in range(simulations):
-        drawn = model.simulate_rows(name, rows, dict(zip(declared, truth[i], strict=True)), seed=i)
-        data = {
-            "value": np.where(exact, np.concatenate(drawn), compiled.data["value"]),
-            "weight": exact.astype(float),
-        }
-        fit = inference.sample(compiled, i, settings, data, draw_prior=draw_prior)
-        posterior = inference.describe(compiled, fit, 0, data)["theta"].values.reshape(-1, len(declared))
-        found.append((posterior < truth[i]).mean(axis=0))
+    k, declared, compiled = list(DYNAMICS).index(name), program.declared, program.compiled
+    others = tuple(f"{other}." for other in DYNAMICS if other != name)
+    mine = [j for j, n in enumerate(declared) if not n.startswith(others)]
+    rng = np.random.default_rng([seed, k])
+    labelled = program.prior(int(rng.integers(2**31)), simulations * len(DYNAMICS))
+    truth = program.theta(labelled[k :: len(DYNAMICS)], k)
+    drawn = [
+        model.simulate_rows(name, program.rows, dict(zip(declared, one, strict=True)), int(one_seed))
+        for one, one_seed in zip(truth, rng.integers(2**31, size=simulations), strict=True)
+    ]
+    value = np.array([np.concatenate(parts) for parts in drawn])
+    value = np.where(program.exact, value, compiled.data["value"])
+    nothing, weight = np.zeros(len(program.rows)), program.exact.astype(float)
+    position, believed, done = [], [], 0
+    for those, count in crowd.batches(simulations):
+        start = _from_prior(program, int(rng.integers(2**31)), len(those), settings)
+        step, shared = int(rng.integers(2**31)), model.data_values(declared)
+        fit = crowd.advance(compiled, step, start, value[those], nothing, weight, shared, settings)
+        x = fit.draws[:count, k]
+        theta = program.theta(x.reshape(-1, x.shape[-1]), k).reshape(count, -1, len(declared))
+        position.append((theta < truth[those[:count], None]).mean(axis=1)[:, mine])
+        believed.append(softmax(fit.log_evidence[:count].mean(-1), axis=1))
+        done += count
         if report:
-            report(f"fitting simulated data of {name}", (i + 1) / simulations)
-    return list(declared), np.array(found)
+            report(f"fitting simulated data of {name}", done / simulations)
+    return Found([list(declared)[j] for j in mine], np.concatenate(position), np.concatenate(believed))
+
+
+def _from_prior(program: Program, seed: int, sets: int, settings: inference.Settings) -> crowd.Crowd:
+    """Prior draws for every data set, as many as are kept at a temperature."""
+    K, islands = len(DYNAMICS), settings.islands
+    count = settings.chains // K * settings.steps * settings.sweeps
+    x = program.prior(seed, sets * islands * count * K).reshape(sets, islands, count, K, -1)
+    return crowd.Crowd(np.moveaxis(x, 3, 1), np.zeros((sets, K, islands)), FIRST_STEP)
 
 
 def coverage(position: np.ndarray, level: float) -> np.ndarray:
@@ -79,18 +131,20 @@ def coverage(position: np.ndarray, level: float) -> np.ndarray:
     return np.abs(2 * np.asarray(position) - 1) <= level
 
 
-def record(
-    name: str, parameters: Sequence[str], position: np.ndarray, roles: Mapping[str, str]
-) -> dict[str, Any]:
-    """What positions (simulation, parameter) say of the calibration of one dynamic.
+def record(name: str, found: Found, roles: Mapping[str, str]) -> dict[str, Any]:
+    """What the fits of data simulated from one dynamic say of its calibration.
 
     Returns
     -------
     dict
         ``dynamic``, ``simulations``, ``coverage`` (level -> share of all truths, with ``se`` over
         simulations), ``inside`` (share of parameters whose curve of positions lies in its simultaneous band),
-        ``parameters`` (list of ``name``, ``role``, ``inside``, ``coverage`` of 80 % and ``positions``).
+        ``parameters`` (list of ``name``, ``role``, ``inside``, ``coverage`` of 80 % and ``positions``),
+        ``bits`` (log2 of the probability of the truth over that of even odds, with ``se``) and ``believed``
+        (probability of each dynamic, a list for each simulation).
     """
+    parameters, position, believed = found
+    of_truth = np.maximum(believed[:, list(DYNAMICS).index(name)], np.finfo(float).tiny)
     from arviz_stats.ecdf_utils import ecdf_pit
 
     # The band depends on the number of data sets alone.
@@ -110,15 +164,66 @@ def record(
     levels = {}
     for level in LEVELS:
         # Parameters of one data set are not independent, data sets are.
-        of_each = coverage(position, level).mean(axis=1)
-        levels[f"{level:g}"] = {
-            "value": float(of_each.mean()),
-            "se": float(of_each.std(ddof=1) / np.sqrt(len(of_each))),
-        }
+        levels[f"{level:g}"] = _mean(coverage(position, level).mean(axis=1))
     return {
         "dynamic": name,
         "simulations": len(position),
         "coverage": levels,
         "inside": float(np.mean([one["inside"] for one in each])),
         "parameters": each,
+        "bits": _mean(np.log2(of_truth * len(DYNAMICS))),
+        "believed": believed.round(6).tolist(),
     }
+
+
+def _mean(value: np.ndarray) -> dict[str, float]:
+    return {"value": float(value.mean()), "se": float(value.std(ddof=1) / np.sqrt(len(value)))}
+
+
+def reliability(p: np.ndarray, truth: np.ndarray, weight: np.ndarray, bins: int = 10) -> list[dict[str, Any]]:
+    """How often a dynamic that was given a probability is true, by equal ranges of probability.
+
+    Parameters
+    ----------
+    p
+        Probability of each dynamic, (world, dynamic).
+    truth
+        Index of the true one, (world,).
+    weight
+        What each world counts, (world,).
+
+    Returns
+    -------
+    list of dict
+        ``low``, ``high``, ``believed``, ``true``, ``se`` and ``worlds`` (effective number) of each range
+        that any world fell in.
+    """
+    true = np.arange(p.shape[1]) == truth[:, None]
+    found = []
+    for low, high in pairwise(np.linspace(0, 1, bins + 1)):
+        inside = (p >= low) & ((p < high) | (high == 1.0))
+        w = np.where(inside, weight[:, None], 0.0)
+        if not w.sum() > 0:
+            continue
+        share, size = float((w * true).sum() / w.sum()), float(w.sum() ** 2 / (w**2).sum())
+        smooth = (share * size + 1) / (size + 2)
+        found.append(
+            {
+                "low": float(low),
+                "high": float(high),
+                "believed": float((w * p).sum() / w.sum()),
+                "true": share,
+                "se": float(np.sqrt(smooth * (1 - smooth) / size)),
+                "worlds": size,
+            }
+        )
+    return found
+
+
+def index_record(records: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]] | None:
+    """`reliability` of the dynamic itself at even odds; None unless all were simulated equally often."""
+    if {r["dynamic"] for r in records} != set(DYNAMICS) or len({r["simulations"] for r in records}) > 1:
+        return None
+    p = np.concatenate([np.array(r["believed"]) for r in records])
+    truth = np.concatenate([np.full(r["simulations"], list(DYNAMICS).index(r["dynamic"])) for r in records])
+    return reliability(p, truth, np.ones(len(p)))

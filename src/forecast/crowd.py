@@ -17,6 +17,18 @@ from forecast.inference import read_off
 from forecast.particles import Gaussian, Particles, by_island, halves, next_power, systematic
 from forecast.sweeps import Data, Run, Settings
 
+TOGETHER = 20
+"""Data sets in one batch of chains, an even number."""
+
+
+def batches(size: int) -> list[tuple[np.ndarray, int]]:
+    """Indices of data sets that move together, `TOGETHER` each, and how many of them count.
+
+    The last batch is filled up from the first sets, so that nothing is compiled for another size.
+    """
+    firsts = range(0, size, TOGETHER)
+    return [(np.arange(i, i + TOGETHER) % size, min(TOGETHER, size - i)) for i in firsts]
+
 
 class Crowd(NamedTuple):
     """Draws and evidence of every label of many data sets, an even number."""

@@ -7,14 +7,13 @@ its dynamic has today, so that the figures are those of worlds drawn from today'
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from itertools import pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 from scipy.special import logsumexp
 
-from forecast import evidence, inference, worlds
+from forecast import calibration, evidence, inference, worlds
 from forecast.accounts import Run
 from forecast.disclosure import Plan
 from forecast.dynamics import DYNAMICS
@@ -327,33 +326,5 @@ def warning_records(passage: Mapping[str, Mapping[str, np.ndarray]]) -> dict[str
 
 
 def reliability(seen: Seen, tier: int, day: int = -1, bins: int = 10) -> list[dict[str, Any]]:
-    """How often a dynamic that was given a probability is true, by tenths of probability.
-
-    Returns
-    -------
-    list of dict
-        ``low``, ``high``, ``believed``, ``true``, ``se`` and ``worlds`` (effective number) of each tenth
-        that any world fell in.
-    """
-    p = seen.posterior[:, tier, day]
-    weight = _weights(seen)
-    true = np.arange(len(seen.today)) == seen.truth[:, None]
-    found = []
-    for low, high in pairwise(np.linspace(0, 1, bins + 1)):
-        inside = (p >= low) & ((p < high) | (high == 1.0))
-        w = np.where(inside, weight[:, None], 0.0)
-        if not w.sum() > 0:
-            continue
-        share, size = float((w * true).sum() / w.sum()), float(w.sum() ** 2 / (w**2).sum())
-        smooth = (share * size + 1) / (size + 2)
-        found.append(
-            {
-                "low": float(low),
-                "high": float(high),
-                "believed": float((w * p).sum() / w.sum()),
-                "true": share,
-                "se": float(np.sqrt(smooth * (1 - smooth) / size)),
-                "worlds": size,
-            }
-        )
-    return found
+    """`calibration.reliability` under one tier on one day, each world counted with its weight."""
+    return calibration.reliability(seen.posterior[:, tier, day], seen.truth, _weights(seen), bins)

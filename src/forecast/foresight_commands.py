@@ -87,7 +87,7 @@ def calibrate(
     data: DataOption = None,
     priors: PriorsOption = None,
 ) -> None:
-    """Check the engine on simulated data: are truths where posteriors say? Some ten seconds a data set."""
+    """Check the engine on simulated data: are truths where posteriors say, and dynamics as often true?"""
     from forecast import batch, calibration, foresight_reports, model, runs, vintages
     from forecast.dynamics import DYNAMICS
     from forecast.schema import check_known
@@ -97,9 +97,14 @@ def calibrate(
     rows, size, found = inputs.selection.rows, 50 if quick else simulations, []
     roles = {n: p.role for n, p in model.parameters(list(DYNAMICS), rows).items()}
 
+    program: list[calibration.Program] = []
+
     def made(name: str, tell: Any) -> dict[str, Any]:
-        position = calibration.positions(name, rows, size, seed, report=partial(tell, name))
-        return calibration.record(name, *position, roles)
+        if not program:
+            tell(name, "compiling", 0.0)
+            program.append(calibration.prepare(rows))
+        fits = calibration.positions(program[0], name, size, seed, report=partial(tell, name))
+        return calibration.record(name, fits, roles)
 
     with progress_bar() as tell:
         for name in dynamic or DYNAMICS:
@@ -112,4 +117,5 @@ def calibrate(
             }
             kept = store / "calibrated" / f"{runs.run_key(content)}.json"
             found.append(runs.once(kept, partial(made, name, tell)))
-    show_found(found, output, lambda: foresight_reports.calibration_tables(found))
+    told = {"dynamics": found, "reliability": calibration.index_record(found)}
+    show_found(told, output, lambda: foresight_reports.calibration_tables(told))

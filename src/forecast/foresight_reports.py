@@ -143,11 +143,11 @@ WORST = 5
 """Parameters outside their band that are shown of each dynamic; `--format json` has all."""
 
 
-def calibration_tables(found: Sequence[Mapping[str, Any]]) -> RenderableType:
+def calibration_tables(found: Mapping[str, Any]) -> RenderableType:
     """Everything `forecast calibrate` shows."""
-    levels = list(found[0]["coverage"])
+    levels = list(found["dynamics"][0]["coverage"])
     rows = []
-    for one in found:
+    for one in found["dynamics"]:
         outside = [p["name"] for p in one["parameters"] if not p["inside"]]
         more = ", ..." if len(outside) > WORST else ""
         rows.append(
@@ -157,6 +157,7 @@ def calibration_tables(found: Sequence[Mapping[str, Any]]) -> RenderableType:
                 *(cell(one["coverage"][x], 3) for x in levels),
                 f"{one['inside']:.1%}",
                 ", ".join(outside[:WORST]) + more or "none",
+                cell(one["bits"]),
             ]
         )
     columns = (
@@ -165,9 +166,11 @@ def calibration_tables(found: Sequence[Mapping[str, Any]]) -> RenderableType:
         *(f"{float(x):.0%} intervals cover" for x in levels),
         "curves in their band",
         "outside",
+        "bits on the dynamic",
     )
     note = (
         "The curve is the distribution of the truth's place in its posterior, over data sets; of a "
         "calibrated engine 95 % of curves lie in their band, which is simultaneous along each curve."
     )
-    return Group(table("Are truths where the posteriors say?", columns, rows), Text(note))
+    index = [_reliability({"": found["reliability"]})] if found["reliability"] else []
+    return Group(table("Are truths where the posteriors say?", columns, rows), Text(note), *index)

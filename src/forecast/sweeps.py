@@ -11,6 +11,8 @@ import numpy as np
 
 from forecast.compilation import Chains, Compiled, Metric
 
+FIRST_STEP = 0.3
+"""Step size of the first move, in whitened coordinates; it adapts."""
 MAX_LEAPFROGS = 24
 """Longest trajectory, in leapfrog steps."""
 Progress = Callable[[str, float], None]
@@ -60,7 +62,7 @@ class Run:
         self.compiled, self.settings = compiled, settings
         self.rng = np.random.default_rng(seed)
         self.key = jax.random.key(int(self.rng.integers(2**31)))
-        self.step_size = 0.3
+        self.step_size = FIRST_STEP
         self.stages: list[Stage] = []
         self.report = progress or (lambda what, share: None)
 

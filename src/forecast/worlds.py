@@ -26,8 +26,6 @@ from forecast.particles import effective_share
 
 SETTINGS = inference.Settings(islands=4, chains=16, final_sweeps=1)
 """Size of a step in a simulated world."""
-TOGETHER = 24
-"""Worlds that move in one batch of chains, an even number."""
 IMPOSSIBLE = -1e300
 """Log likelihood of what cannot be, as the engine has it."""
 LEAST = 0.2
@@ -234,14 +232,13 @@ def follow_all(
     """`follow` every world, (world, tier, day, dynamic, island)."""
     size = len(worlds.dynamic)
     found = np.zeros((size, len(tiers), len(days), len(DYNAMICS), setup.half))
-    for first in range(0, size, TOGETHER):
-        # The last batch is as large as the others, so that nothing is compiled again.
-        those = np.arange(first, first + TOGETHER) % size
-        seen = follow(setup, worlds.value[those], tiers, days, f"{seed} worlds from {first}", settings)
-        kept = min(TOGETHER, size - first)
-        found[first : first + kept] = seen[:kept]
+    done = 0
+    for those, count in crowd.batches(size):
+        seen = follow(setup, worlds.value[those], tiers, days, f"{seed} worlds from {done}", settings)
+        found[done : done + count] = seen[:count]
+        done += count
         if report:
-            report("following worlds", (first + kept) / size)
+            report("following worlds", done / size)
     return found
 
 
