@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
+import sys
 import warnings
 
 os.environ.setdefault("JAX_ENABLE_X64", "1")
@@ -45,14 +47,20 @@ class Compiled:
     """Names of the deterministics and constrained free variables that `outputs` returns."""
     draw_prior: Callable[[int, int], np.ndarray]
     """(seed, size) -> unconstrained prior draws, (size, dimension)."""
-    densities: Callable[..., Any]
-    """(x, data) -> log prior and log likelihood, (particle, label) each."""
     density: Callable[..., Any]
     """(x, label, data) -> log prior and log likelihood under the given labels, (particle,) each."""
     outputs: Callable[..., Any]
     """(x, label, data) -> values of `names` for each particle."""
     move: Callable[..., Any] = field(repr=False)
     """As `_move`, in single precision."""
+
+
+def give_back() -> None:
+    """Return to the system what compiling needed: the C library keeps it, and arrays of XLA cannot use it."""
+    if sys.platform == "linux":
+        trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+        if trim is not None:
+            trim(0)
 
 
 class Metric(NamedTuple):
@@ -134,12 +142,6 @@ def compile_model(model: pm.Model, each: tuple[str, ...] = ()) -> Compiled:
     batch = materialised(jax.vmap(terms, in_axes=(0, 0, axes)))
     gradient = materialised(jax.vmap(jax.value_and_grad(weighted), in_axes=(0, 0, axes, None)))
 
-    def densities(x: Any, data: Any) -> tuple[Any, Any]:
-        size = x.shape[0]
-        data = data | {n: jnp.tile(data[n], (labels, 1)) for n in each}
-        prior, likelihood = batch(jnp.tile(x, (labels, 1)), jnp.repeat(jnp.arange(labels), size), data)
-        return prior.reshape(labels, size).T, likelihood.reshape(labels, size).T
-
     def outputs(x: Any, k: Any, data: Any) -> Any:
         def one(x: Any, k: Any, data: Any) -> Any:
             return evaluate(*unpack(x, k, data))[2:]
@@ -154,7 +156,6 @@ def compile_model(model: pm.Model, each: tuple[str, ...] = ()) -> Compiled:
         each,
         tuple(v.name for v in named),
         partial(_draw_prior, model, free),
-        jax.jit(densities),
         jax.jit(batch),
         jax.jit(outputs),
         partial(in_single_precision, jax.jit(partial(_move, gradient), static_argnames=("most",))),
@@ -284,15 +285,17 @@ def _finite(values: np.ndarray) -> np.ndarray:
     return np.nan_to_num(values, nan=-1e300, neginf=-1e300)
 
 
-def log_densities(compiled: Compiled, x: np.ndarray, data: Any) -> tuple[np.ndarray, np.ndarray]:
-    """Log prior and log likelihood under every label, (particle, label) each."""
-    prior, likelihood = in_blocks(compiled.densities, (x,), data, compiled.each)
-    return _finite(prior), _finite(likelihood)
-
-
 def log_density(
     compiled: Compiled, x: np.ndarray, label: np.ndarray, data: Any
 ) -> tuple[np.ndarray, np.ndarray]:
     """Log prior and log likelihood under the given labels, (particle,) each."""
     prior, likelihood = in_blocks(compiled.density, (x, label), data, compiled.each)
     return _finite(prior), _finite(likelihood)
+
+
+def log_densities(compiled: Compiled, x: np.ndarray, data: Any) -> tuple[np.ndarray, np.ndarray]:
+    """Log prior and log likelihood under every label, (particle, label) each."""
+    # One program, label by label: a program for all labels at once takes as long to run and more to compile.
+    each = [log_density(compiled, x, np.full(len(x), k), data) for k in range(compiled.labels)]
+    prior, likelihood = (np.stack(parts, axis=1) for parts in zip(*each, strict=True))
+    return prior, likelihood

@@ -25,7 +25,7 @@ from scipy.linalg import solve_triangular
 from scipy.special import logsumexp
 
 from forecast.bridge import bridge, constants, jackknife_values
-from forecast.compilation import Compiled, Metric, in_blocks, log_densities, log_density
+from forecast.compilation import Compiled, Metric, give_back, in_blocks, log_densities, log_density
 from forecast.particles import (
     Gaussian,
     Particles,
@@ -117,6 +117,7 @@ def sample(
     run, inputs = Run(compiled, seed, settings, progress), _inputs(compiled, data)
     if reference is None:
         reference = _pilot(run, inputs, draw_prior or compiled.draw_prior)
+    give_back()
     s, rng, K = settings, run.rng, compiled.labels
 
     def ends(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
