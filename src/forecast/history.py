@@ -33,8 +33,8 @@ START = "2025-01-01"
 """First day of a history, unless told otherwise."""
 EVERY = ("week", "month", "quarter", "half-year", "publication")
 """Steps of a history: Sundays, ends of such longer periods, or every day on which something was published."""
-STEP_SWEEPS = 3
-"""Sweeps at the posterior of a stepped date; what a history reports, weights and milestones, need no more."""
+STEP_SWEEPS = (3, 8)
+"""Sweeps at the posterior of a stepped date, and of a second try; weights and milestones mostly need few."""
 STEP_ESS = 0.2
 """Effective share of particles at which a step puts in a posterior between; the draws come from moves."""
 WIDENED = "widened"
@@ -323,13 +323,17 @@ def _fit(step: Step, compiled: Compiled, start: Stored | None, progress: batch.P
     data = step.data()
     tell = None if progress is None else partial(progress, step.name)
     judged, method, failures = None, "stepped", {}
-    if start:
-        sweeps = min(STEP_SWEEPS, step.settings.final_sweeps)
-        fewer = replace(step.settings, final_sweeps=sweeps, ess=STEP_ESS)
-        fit = inference.advance(compiled, step.draw_seed("step"), start.fit, step.data(1), data, fewer, tell)
-        predictor = partial(batch.predict, inputs=step.inputs, declared=step.declared, seed=step.seed)
+    predictor = partial(batch.predict, inputs=step.inputs, declared=step.declared, seed=step.seed)
+    for sweeps in STEP_SWEEPS:
+        if start is None:
+            break
+        fewer = replace(step.settings, final_sweeps=min(sweeps, step.settings.final_sweeps), ess=STEP_ESS)
+        seed = step.draw_seed(f"step {sweeps}")
+        fit = inference.advance(compiled, seed, start.fit, step.data(1), data, fewer, tell)
         judged = batch.examine(compiled, fit, data, fewer, predictor)
         failures = judged.failures if judged.failed else {}
+        if not failures:
+            break
     if judged is None or judged.failed:
         method = "direct"
         judged = batch.sample_until_sound(

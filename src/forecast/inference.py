@@ -275,17 +275,27 @@ def _temper(
 def _draw(run: Run, origin: np.ndarray, leg: Leg, metric: Metric) -> np.ndarray:
     """Draws (label, island, draw, dimension) at the end of a path from (island, label, chain, dimension)."""
     s = run.settings
+    x, kept = origin, []
+    for n in range(s.final_sweeps * s.sweeps):
+        kept.append(_final(run, x, leg, metric))
+        x = kept[-1][-1]
+        run.report("drawing", (n + 1) / (s.final_sweeps * s.sweeps))
+    return _in_a_row(np.concatenate(kept))
+
+
+def _final(run: Run, origin: np.ndarray, leg: Leg, metric: Metric) -> np.ndarray:
+    """One sweep at the end of a path, (step, island, label, chain, dimension)."""
     islands, K, chains, D = origin.shape
     label = np.tile(np.repeat(np.arange(K), chains), islands)
-    x, kept = origin.reshape(-1, D), []
-    for n in range(s.final_sweeps * s.sweeps):
-        states, stage = run.move(x, label, leg.at(1.0), 1.0, metric, s.steps)
-        x = states[-1]
-        kept.append(states)
-        run.stages.append(stage)
-        run.report("drawing", (n + 1) / (s.final_sweeps * s.sweeps))
-    draws = by_island(np.concatenate(kept), islands * K).reshape(islands, K, -1, D)
-    return np.ascontiguousarray(np.moveaxis(draws, 1, 0))
+    states, stage = run.move(origin.reshape(-1, D), label, leg.at(1.0), 1.0, metric, run.settings.steps)
+    run.stages.append(stage)
+    return states.reshape(-1, *origin.shape)
+
+
+def _in_a_row(states: np.ndarray) -> np.ndarray:
+    """(step, island, label, chain, dimension) -> draws (label, island, draw, dimension), chain by chain."""
+    rows = np.moveaxis(states, 0, 3)
+    return np.ascontiguousarray(rows.reshape(*rows.shape[:2], -1, rows.shape[-1]).swapaxes(0, 1))
 
 
 def advance(
@@ -344,14 +354,22 @@ def advance(
         # Labels differ in their increments, and none may set the coordinates alone.
         even = weight - logsumexp(weight, axis=1, keepdims=True)
         metric = _metric(leg, halves(cloud.x, even))
-        chosen = np.stack([systematic(run.rng, w, per_label) for w in weight])
+        # At the end every sweep has chains of its own: more of the particles live on in the draws.
+        sweeps = s.final_sweeps * s.sweeps if power == 1.0 else 1
+        chosen = np.stack([systematic(run.rng, w, per_label * sweeps) for w in weight])
         origin = np.take_along_axis(cloud.x, chosen[..., None], axis=1)
         if power < 1.0:
             here, each = origin.reshape(-1, D), np.repeat(label, per_label)
             states = run.stage(here, each, leg.at(power), power, metric, s.sweeps, s.steps)
             cloud = _cloud(by_island(states, islands * K), leg)
             run.report("reweighting", power)
-    draws = _draw(run, origin.reshape(islands, K, per_label, D), leg, metric)
+    origin = origin.reshape(islands, K, per_label, sweeps, D)
+    kept = []
+    for n in range(sweeps):
+        kept.append(_final(run, origin[:, :, :, n], leg, metric))
+        run.report("drawing", (n + 1) / sweeps)
+    # Particles that were chosen more than once stay side by side, where effective sizes see them.
+    draws = _in_a_row(np.stack(kept, axis=4).reshape(s.steps, islands, K, -1, D))
     joint = np.add(*log_densities(compiled, draws.reshape(-1, D), after)).reshape(*draws.shape[:3], K)
     steps = log_z.reshape(islands, K).T
     return Fit(
