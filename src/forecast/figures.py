@@ -165,7 +165,7 @@ def weights_now(records: Sequence[Mapping[str, Any]]) -> Spec:
     axis: dict[str, Any] = {
         "scale": alt.Scale(domain=[0, 1]),
         "title": "weight (probability)",
-        "axis": alt.Axis(values=[0, 0.25, 0.5, 0.75, 1]),
+        "axis": alt.Axis(values=[0, 0.25, 0.5, 0.75, 1], format=".2~f"),
     }
     tooltip = [
         alt.Tooltip("worldview:N"),
