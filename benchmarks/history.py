@@ -55,6 +55,7 @@ def main() -> None:
     worldviews = list(inputs.worldviews.values())
     days, settings, draws = month_ends(inputs, DATES), inference.Settings(), 150
     if arguments.quick:
+        print("smoke run: its figures mean nothing")
         worldviews, days, draws = worldviews[:1], days[:2], 20
         settings = inference.Settings(islands=4, chains=16, final_sweeps=2)
         seen = inputs.archive.observations

@@ -93,10 +93,11 @@ def main() -> None:
     worldview = pick_worldviews(inputs.worldviews, [arguments.worldview])[0]
     rows, settings, draws = inputs.selection.rows, inference.Settings(), 400
     if arguments.quick:
+        print("smoke run: its figures mean nothing")
         rows = rows[rows["indicator"].isin(["time_horizon", "uplift_trial", "code_output"])].reset_index(
             drop=True
         )
-        settings, draws = inference.Settings(islands=4, chains=16, final_sweeps=2), 50
+        settings, draws = inference.Settings(islands=4, chains=16, final_sweeps=2), 10
     declared = batch.declared_parameters(rows, worldview)
     cold, warm, fit, least = engine(names, rows, declared, settings)
     mean, se = evidence.mean_evidence(fit.log_evidence)
