@@ -12,15 +12,14 @@ from scipy.special import logsumexp
 from forecast import batch, bridge, model, readings, runs
 from forecast.absorption import pseudo_values
 from forecast.accounts import Posterior, Run
-from forecast.dynamics import DYNAMICS
+from forecast.dynamics import DYNAMICS, own_names
 from forecast.priors import Parameter
 from forecast.worldviews import Worldview
 
 
 def own(name: str, declared: Mapping[str, Parameter]) -> dict[str, Parameter]:
     """Parameters of one dynamic, by the names it sees."""
-    others = tuple(f"{other}." for other in DYNAMICS if other != name)
-    return {n.removeprefix(f"{name}."): p for n, p in declared.items() if not n.startswith(others)}
+    return {n.removeprefix(f"{name}."): declared[n] for n in own_names(declared, name)}
 
 
 def prior(name: str, declared: Mapping[str, Parameter], islands: int, draws: int, seed: int) -> Posterior:

@@ -9,7 +9,6 @@ import pytest
 from forecast import calibration, inference, model
 from forecast.compilation import compile_model
 from forecast.dynamics import DYNAMICS
-from forecast.indicators import INDICATORS
 
 SETTINGS = inference.Settings(islands=4, chains=48, final_sweeps=2)
 
@@ -27,9 +26,7 @@ def inside(name: str, rows: pd.DataFrame, simulations: int) -> np.ndarray:
 
     values = compiled.outputs(draw_prior(1, simulations), np.zeros(simulations, int), compiled.data)
     truth = np.asarray(dict(zip(compiled.names, values, strict=True))["theta"])
-    exact = np.concatenate(
-        [INDICATORS[n].prepare(rows[rows["indicator"] == n]).exact for n in dict.fromkeys(rows["indicator"])]
-    )
+    exact = calibration.exact_rows(rows)
     position = []
     for i in range(simulations):
         drawn = model.simulate_rows(name, rows, dict(zip(declared, truth[i], strict=True)), seed=i)

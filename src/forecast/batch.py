@@ -13,11 +13,12 @@ from typing import Any, NamedTuple
 import arviz as az
 import numpy as np
 import pandas as pd
+import pymc as pm
 import xarray as xr
 
 from forecast import evidence, inference, model, prediction, runs, scoring, vintages
 from forecast.compilation import Compiled, compile_model
-from forecast.dynamics import DYNAMICS
+from forecast.dynamics import DYNAMICS, own_names
 from forecast.particles import thin
 from forecast.priors import Parameter
 from forecast.schema import T_END, InputError
@@ -135,9 +136,13 @@ def compile_once(
     """
     shape = tuple(f"{n} {p.prior.family}" for n, p in declared.items())
     if shape not in compiled:
-        equal = [1 / len(DYNAMICS)] * len(DYNAMICS)
-        compiled[shape] = compile_model(model.build(list(DYNAMICS), rows, declared, equal, predictive))
+        compiled[shape] = compile_model(joint_model(rows, declared, predictive))
     return compiled[shape]
+
+
+def joint_model(rows: pd.DataFrame, declared: dict[str, Parameter], predictive: bool = False) -> pm.Model:
+    """`model.build` of all dynamics at even odds."""
+    return model.build(list(DYNAMICS), rows, declared, [1 / len(DYNAMICS)] * len(DYNAMICS), predictive)
 
 
 def key_content(
@@ -419,9 +424,8 @@ def _dates(passage: xr.DataArray) -> xr.Dataset:
 
 def named(theta: xr.DataArray, name: str) -> xr.Dataset:
     """Parameters of one dynamic as variables, its own ones without their prefix."""
-    others = tuple(f"{other}." for other in DYNAMICS if other != name)
-    mine = [p for p in theta["parameter"].values if not str(p).startswith(others)]
-    return xr.Dataset({str(p).removeprefix(f"{name}."): theta.sel(parameter=p, drop=True) for p in mine})
+    mine = own_names(map(str, theta["parameter"].values), name)
+    return xr.Dataset({p.removeprefix(f"{name}."): theta.sel(parameter=p, drop=True) for p in mine})
 
 
 def with_priors(theta: xr.Dataset, inputs: Inputs, declared: dict[str, Parameter], seed: int) -> xr.Dataset:

@@ -15,9 +15,9 @@ import numpy as np
 import pandas as pd
 from scipy.special import softmax
 
-from forecast import crowd, inference, model
+from forecast import batch, crowd, inference, model
 from forecast.compilation import Compiled, compile_model, in_blocks
-from forecast.dynamics import DYNAMICS
+from forecast.dynamics import DYNAMICS, own_names
 from forecast.indicators import INDICATORS
 from forecast.priors import Parameter
 from forecast.sweeps import FIRST_STEP
@@ -37,7 +37,7 @@ class Program(NamedTuple):
     declared: dict[str, Parameter]
     compiled: Compiled
     exact: np.ndarray
-    """Rows that say what a value is; those that are bounds, which say where it lies, do not count, (row,)."""
+    """`exact_rows`; the others do not count, (row,)."""
 
     def prior(self, seed: int, size: int) -> np.ndarray:
         """Unconstrained prior draws, whose labels cycle 0, 1, ..., (draw, dimension)."""
@@ -53,13 +53,15 @@ class Program(NamedTuple):
 
 def prepare(rows: pd.DataFrame) -> Program:
     """Compile the joint model of `selection.Selection.rows`, under default priors."""
-    names = list(DYNAMICS)
-    declared = model.ordered(model.parameters(names, rows))
-    joint = model.build(names, rows, declared, [1 / len(names)] * len(names))
-    exact = np.concatenate(
-        [INDICATORS[n].prepare(rows[rows["indicator"] == n]).exact for n in dict.fromkeys(rows["indicator"])]
-    )
-    return Program(rows, declared, compile_model(joint, each=("value", "weight")), exact)
+    declared = model.ordered(model.parameters(list(DYNAMICS), rows))
+    compiled = compile_model(batch.joint_model(rows, declared), crowd.OWN)
+    return Program(rows, declared, compiled, exact_rows(rows))
+
+
+def exact_rows(rows: pd.DataFrame) -> np.ndarray:
+    """Rows that say what a value is, and not only where it lies, (row,)."""
+    names = dict.fromkeys(rows["indicator"])
+    return np.concatenate([INDICATORS[n].prepare(rows[rows["indicator"] == n]).exact for n in names])
 
 
 class Found(NamedTuple):
@@ -91,8 +93,8 @@ def positions(
         Number of data sets.
     """
     k, declared, compiled = list(DYNAMICS).index(name), program.declared, program.compiled
-    others = tuple(f"{other}." for other in DYNAMICS if other != name)
-    mine = [j for j, n in enumerate(declared) if not n.startswith(others)]
+    mine = own_names(declared, name)
+    columns = [list(declared).index(n) for n in mine]
     rng = np.random.default_rng([seed, k])
     labelled = program.prior(int(rng.integers(2**31)), simulations * len(DYNAMICS))
     truth = program.theta(labelled[k :: len(DYNAMICS)], k)
@@ -103,19 +105,20 @@ def positions(
     value = np.array([np.concatenate(parts) for parts in drawn])
     value = np.where(program.exact, value, compiled.data["value"])
     nothing, weight = np.zeros(len(program.rows)), program.exact.astype(float)
+    shared = model.data_values(declared)
     position, believed, done = [], [], 0
     for those, count in crowd.batches(simulations):
         start = _from_prior(program, int(rng.integers(2**31)), len(those), settings)
-        step, shared = int(rng.integers(2**31)), model.data_values(declared)
+        step = int(rng.integers(2**31))
         fit = crowd.advance(compiled, step, start, value[those], nothing, weight, shared, settings)
         x = fit.draws[:count, k]
         theta = program.theta(x.reshape(-1, x.shape[-1]), k).reshape(count, -1, len(declared))
-        position.append((theta < truth[those[:count], None]).mean(axis=1)[:, mine])
+        position.append((theta < truth[those[:count], None]).mean(axis=1)[:, columns])
         believed.append(softmax(fit.log_evidence[:count].mean(-1), axis=1))
         done += count
         if report:
             report(f"fitting simulated data of {name}", done / simulations)
-    return Found([list(declared)[j] for j in mine], np.concatenate(position), np.concatenate(believed))
+    return Found(mine, np.concatenate(position), np.concatenate(believed))
 
 
 def _from_prior(program: Program, seed: int, sets: int, settings: inference.Settings) -> crowd.Crowd:
@@ -143,10 +146,10 @@ def record(name: str, found: Found, roles: Mapping[str, str]) -> dict[str, Any]:
         ``bits`` (log2 of the probability of the truth over that of even odds, with ``se``) and ``believed``
         (probability of each dynamic, a list for each simulation).
     """
-    parameters, position, believed = found
-    of_truth = np.maximum(believed[:, list(DYNAMICS).index(name)], np.finfo(float).tiny)
     from arviz_stats.ecdf_utils import ecdf_pit
 
+    parameters, position, believed = found
+    of_truth = np.maximum(believed[:, list(DYNAMICS).index(name)], np.finfo(float).tiny)
     # The band depends on the number of data sets alone.
     at, _, low, high = ecdf_pit(position[:, 0], BAND, 1000, rng=np.random.default_rng(1))
     each = []

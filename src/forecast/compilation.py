@@ -281,7 +281,8 @@ def in_blocks(
     return [np.concatenate(parts)[:size] for parts in zip(*blocks, strict=True)]
 
 
-def _finite(values: np.ndarray) -> np.ndarray:
+def finite(values: np.ndarray) -> np.ndarray:
+    """Log densities with a very low one for what is impossible or undefined."""
     return np.nan_to_num(values, nan=-1e300, neginf=-1e300)
 
 
@@ -290,7 +291,7 @@ def log_density(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Log prior and log likelihood under the given labels, (particle,) each."""
     prior, likelihood = in_blocks(compiled.density, (x, label), data, compiled.each)
-    return _finite(prior), _finite(likelihood)
+    return finite(prior), finite(likelihood)
 
 
 def log_densities(compiled: Compiled, x: np.ndarray, data: Any) -> tuple[np.ndarray, np.ndarray]:

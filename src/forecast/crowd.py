@@ -13,10 +13,12 @@ import numpy as np
 from scipy.special import logsumexp
 
 from forecast.compilation import Compiled, Metric, log_densities, log_density
-from forecast.inference import read_off
-from forecast.particles import Gaussian, Particles, by_island, halves, next_power, systematic
+from forecast.inference import coordinates, read_off
+from forecast.particles import Particles, by_island, halves, next_power, systematic
 from forecast.sweeps import Data, Run, Settings
 
+OWN = ("value", "weight")
+"""Data of the model of which each particle gets its own."""
 TOGETHER = 20
 """Data sets in one batch of chains, an even number."""
 
@@ -56,8 +58,7 @@ def advance(
     Parameters
     ----------
     compiled
-        With its data ``value`` and ``weight`` given for each particle; its log likelihood must be
-        proportional to the weights.
+        With the data `OWN` given for each particle; its log likelihood must be proportional to the weights.
     crowd
         Under the weights `old`; its draws are the particles.
     value
@@ -131,6 +132,4 @@ def _coordinates(x: np.ndarray, log_weight: np.ndarray) -> Metric:
     """For each half of the data sets, the spread within sets of the other half."""
     weight = np.exp(log_weight - logsumexp(log_weight, axis=1, keepdims=True))
     centred = x - np.einsum("sp,spd->sd", weight, x)[:, None]
-    both: tuple[Gaussian, Gaussian] = halves(centred, np.log(np.maximum(weight, 1e-300)))
-    mean, factor = (np.stack(parts) for parts in zip(*both, strict=True))
-    return Metric(mean, factor, np.zeros_like(factor), np.zeros_like(mean))
+    return coordinates(halves(centred, np.log(np.maximum(weight, 1e-300))))

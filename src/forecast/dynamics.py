@@ -10,7 +10,7 @@ CSET, "When AI Builds AI" (January 2026), for the four dynamics.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -46,6 +46,12 @@ class Dynamic:
 
 DYNAMICS: dict[str, Dynamic] = {}
 """Registry of dynamics by name, filled by `dynamic`."""
+
+
+def own_names(names: Iterable[str], name: str) -> list[str]:
+    """Those of the joint model's parameters that one dynamic has: shared ones, and its own."""
+    others = tuple(f"{other}." for other in DYNAMICS if other != name)
+    return [n for n in names if not n.startswith(others)]
 
 
 def dynamic(function: Callable[..., Restriction]) -> Dynamic:

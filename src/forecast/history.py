@@ -322,18 +322,8 @@ def _fit(step: Step, compiled: Compiled, start: Stored | None, progress: batch.P
     """Step from a stored run if there is one and the gate lets the result pass; else fit from the prior."""
     data = step.data()
     tell = None if progress is None else partial(progress, step.name)
-    judged, method, failures = None, "stepped", {}
-    predictor = partial(batch.predict, inputs=step.inputs, declared=step.declared, seed=step.seed)
-    for sweeps in STEP_SWEEPS:
-        if start is None:
-            break
-        fewer = replace(step.settings, final_sweeps=min(sweeps, step.settings.final_sweeps), ess=STEP_ESS)
-        seed = step.draw_seed(f"step {sweeps}")
-        fit = inference.advance(compiled, seed, start.fit, step.data(1), data, fewer, tell)
-        judged = batch.examine(compiled, fit, data, fewer, predictor)
-        failures = judged.failures if judged.failed else {}
-        if not failures:
-            break
+    judged = _stepped(step, compiled, start, tell) if start else None
+    method, failures = "stepped", judged.failures if judged and judged.failed else {}
     if judged is None or judged.failed:
         method = "direct"
         judged = batch.sample_until_sound(
@@ -349,3 +339,17 @@ def _fit(step: Step, compiled: Compiled, start: Stored | None, progress: batch.P
         tree[f"{name}/particles"] = xr.DataTree(x.to_dataset(name="x"))
     size = judged.fit.step_size
     return Stored(tree, manifest | {"method": method, "step_failures": failures, "step_size": size})
+
+
+def _stepped(step: Step, compiled: Compiled, start: Stored, tell: inference.Progress | None) -> batch.Judged:
+    """Step from a stored run, in few sweeps or, if the gate does not let that pass, in more."""
+    data = step.data()
+    predictor = partial(batch.predict, inputs=step.inputs, declared=step.declared, seed=step.seed)
+    for sweeps in STEP_SWEEPS:
+        size = replace(step.settings, final_sweeps=min(sweeps, step.settings.final_sweeps), ess=STEP_ESS)
+        seed = step.draw_seed(f"step {sweeps}")
+        fit = inference.advance(compiled, seed, start.fit, step.data(1), data, size, tell)
+        judged = batch.examine(compiled, fit, data, size, predictor)
+        if not judged.failed:
+            break
+    return judged

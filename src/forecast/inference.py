@@ -137,7 +137,7 @@ def sample(
         [cloud.x[i, systematic(rng, responsibility[i, :, k], per_label)] for k in range(K)]
         for i in range(s.islands)
     ]
-    draws = _draw(run, np.array(chosen), leg, _metric(leg, halves(cloud.x)))
+    draws = _draw(run, np.array(chosen), leg, coordinates(halves(cloud.x), reference))
     estimate = _along(path, _cloud(np.moveaxis(draws, 0, 1).reshape(s.islands, -1, draws.shape[-1]), leg))
     check = _one_shots(compiled, rng, draws, inputs)
     return Fit(draws, jackknife_values(estimate, s.islands), check, tuple(run.stages), run.step_size)
@@ -259,7 +259,7 @@ def _temper(
         target = cloud.log_target(log_pseudo, new)
         weight = logsumexp(target, axis=-1) - before
         log_z += logsumexp(weight) - np.log(weight.size)
-        metric = _metric(leg, halves(cloud.x, weight))
+        metric = coordinates(halves(cloud.x, weight), leg.reference)
         chosen = np.stack([systematic(rng, w, s.chains) for w in weight])
         x = np.take_along_axis(cloud.x, chosen[..., None], axis=1)
         target = np.take_along_axis(target, chosen[..., None], axis=1)
@@ -294,8 +294,9 @@ def _final(run: Run, origin: np.ndarray, leg: Leg, metric: Metric) -> np.ndarray
 
 def _in_a_row(states: np.ndarray) -> np.ndarray:
     """(step, island, label, chain, dimension) -> draws (label, island, draw, dimension), chain by chain."""
-    rows = np.moveaxis(states, 0, 3)
-    return np.ascontiguousarray(rows.reshape(*rows.shape[:2], -1, rows.shape[-1]).swapaxes(0, 1))
+    steps, islands, K, _, D = states.shape
+    rows = by_island(states.reshape(steps, -1, D), islands * K)
+    return np.ascontiguousarray(rows.reshape(islands, K, -1, D).swapaxes(0, 1))
 
 
 def advance(
@@ -353,7 +354,7 @@ def advance(
         power = new_power
         # Labels differ in their increments, and none may set the coordinates alone.
         even = weight - logsumexp(weight, axis=1, keepdims=True)
-        metric = _metric(leg, halves(cloud.x, even))
+        metric = coordinates(halves(cloud.x, even))
         # At the end every sweep has chains of its own: more of the particles live on in the draws.
         sweeps = s.final_sweeps * s.sweeps if power == 1.0 else 1
         chosen = np.stack([systematic(run.rng, w, per_label * sweeps) for w in weight])
@@ -391,14 +392,14 @@ def _cloud(x: np.ndarray, leg: Leg) -> Particles:
     return Particles(x, start.reshape(*x.shape[:2], -1), end.reshape(*x.shape[:2], -1))
 
 
-def _metric(leg: Leg, around: tuple[Gaussian, Gaussian]) -> Metric:
+def coordinates(around: tuple[Gaussian, Gaussian], reference: Gaussian | None = None) -> Metric:
     """Coordinates in which each of `around` is standard normal, and the path's reference in them."""
     mean, factor = (np.stack(parts) for parts in zip(*around, strict=True))
     tilt, shift = np.zeros_like(factor), np.zeros_like(mean)
-    if leg.reference is not None:
-        tilt = np.stack([solve_triangular(leg.reference.factor, f, lower=True) for f in factor])
-        away = (mean - leg.reference.mean).T
-        shift = solve_triangular(leg.reference.factor, away, lower=True).T
+    if reference is not None:
+        tilt = np.stack([solve_triangular(reference.factor, f, lower=True) for f in factor])
+        away = (mean - reference.mean).T
+        shift = solve_triangular(reference.factor, away, lower=True).T
     return Metric(mean, factor, tilt, shift)
 
 

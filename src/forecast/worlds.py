@@ -18,7 +18,7 @@ from scipy.special import logsumexp
 from forecast import batch, crowd, frozen, inference, model, prediction, readings, runs, scenarios, selection
 from forecast.absorption import pseudo_values
 from forecast.accounts import Posterior, Run
-from forecast.compilation import Compiled, compile_model
+from forecast.compilation import Compiled, compile_model, finite
 from forecast.disclosure import Plan
 from forecast.dynamics import DYNAMICS
 from forecast.laws import Law, Observed
@@ -26,8 +26,6 @@ from forecast.particles import effective_share
 
 SETTINGS = inference.Settings(islands=4, chains=16, final_sweeps=1)
 """Size of a step in a simulated world."""
-IMPOSSIBLE = -1e300
-"""Log likelihood of what cannot be, as the engine has it."""
 LEAST = 0.2
 """Effective share of the stored draws of each dynamic below which they are stepped rather than reweighted."""
 
@@ -74,9 +72,7 @@ def prepare(run: Run, plan: Plan, report: inference.Progress | None = None) -> S
         report("compiling", 0.0)
     rows = selection.in_order(pd.concat([run.rows.assign(series=""), plan.rows], ignore_index=True))
     declared = batch.declared_parameters(rows, run.worldview)
-    equal = [1 / len(DYNAMICS)] * len(DYNAMICS)
-    joint = model.build(list(DYNAMICS), rows, declared, equal)
-    compiled = compile_model(joint, each=("value", "weight"))
+    compiled = compile_model(batch.joint_model(rows, declared), crowd.OWN)
     known = {
         name: scenarios.extended(stored, name, run, plan.rows, seed)
         for seed, (name, stored) in enumerate(run.posteriors.items(), start=1)
@@ -212,8 +208,7 @@ def _start(setup: Setup, size: int) -> crowd.Crowd:
 
 
 def _log_likelihood(pairs: Sequence[tuple[Law, Observed]], value: np.ndarray) -> np.ndarray:
-    logp = np.asarray(model.log_likelihood(pairs, value))
-    return np.nan_to_num(logp, nan=IMPOSSIBLE, neginf=IMPOSSIBLE)
+    return finite(np.asarray(model.log_likelihood(pairs, value)))
 
 
 def _log_mean(log_ratio: np.ndarray) -> float:
