@@ -396,7 +396,7 @@ def assert_step_equals_fit(window: history.Window, worldview, size: inference.Se
     compiled = batch.compile_once({}, window.rows, declared)
 
     def data(i: int) -> dict[str, np.ndarray]:
-        return model.data_values(declared) | {"weight": window.weight(i)}
+        return model.data_values(declared) | model.row_data(window.rows, window.weight(i))
 
     def fit(i: int, seed: int) -> inference.Fit:
         return inference.sample(
@@ -404,12 +404,17 @@ def assert_step_equals_fit(window: history.Window, worldview, size: inference.Se
             seed,
             size,
             data(i),
-            draw_prior=lambda s, n: model.prior_draws(NAMES, declared, window.rows, s, n)[0],
+            draw_prior=lambda s, n: model.prior_draws(
+                NAMES, declared, window.rows, s, n, float(data(i)["centring"])
+            )[0],
         )
 
     stepped = fit(0, 1)
     for i in range(1, len(window.inputs)):
-        stepped = inference.advance(compiled, 10 + i, stepped, data(i - 1), data(i), size)
+        old, new = data(i - 1), data(i)
+        stepped = batch.recentred(compiled, stepped, declared, old, new)
+        old |= {"centring": new["centring"]}
+        stepped = inference.advance(compiled, 10 + i, stepped, old, new, size)
         direct = fit(i, 100 + i)
         (a, a_se), (b, b_se) = (evidence.mean_evidence(f.log_evidence) for f in (stepped, direct))
         assert (np.abs(a - b) < 3 * np.hypot(a_se, b_se)).all(), f"{window.inputs[i].as_of}: {a} {b}"

@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 from scipy import stats
 
+from forecast import deviation as dev
 from forecast import indicators as ind
 from forecast import observation as obs
 from forecast.indicators import INDICATORS
@@ -449,15 +450,15 @@ def test_rungs_are_apart_by_their_gaps_and_centre_on_d50():
 
 @pytest.mark.parametrize("count", [1, 2, 8, 30])
 def test_deviation_factor_gives_the_ornstein_uhlenbeck_covariance(count):
-    factor = obs.deviation_factor(count)
+    factor = dev.factor(count)
     years = 0.5 * np.arange(count)
     np.testing.assert_allclose(factor @ factor.T, np.exp(-np.abs(years[:, None] - years)), rtol=1e-12)
     assert (np.triu(factor, 1) == 0).all()
 
 
 def test_deviation_knots_reach_past_the_last_row():
-    np.testing.assert_array_equal(obs.deviation_knots(2024.0), [2023.0, 2023.5, 2024.0])
-    assert obs.deviation_knots(2024.01)[-1] == 2024.5
+    np.testing.assert_array_equal(dev.knots(2024.0), [2023.0, 2023.5, 2024.0])
+    assert dev.knots(2024.01)[-1] == 2024.5
     assert list(obs.deviation_parameters(2023.6)) == [
         "deviation_2023.0",
         "deviation_2023.5",

@@ -19,10 +19,10 @@ import pytest
 from pytensor.compile.mode import Mode
 from scipy import special, stats
 
+from forecast import deviation as dev
 from forecast import dynamics as dyn
 from forecast import indicators as ind
 from forecast import model as room
-from forecast import observation as obs
 from forecast.compilation import compile_model, in_single_precision
 from forecast.paths import SHARED
 from forecast.priors import Beta, LogNormal, LogUniform, Normal, Parameter, Prior, Uniform
@@ -193,7 +193,7 @@ def test_published_capability_of_prior_draws_scatters_around_the_path(rows, decl
     x, label = drawn
     names = declared(*NAMES)
     theta = room.natural(x[:, : len(scored)], scored, room.hyper_parameters(scored))
-    knots = obs.deviation_knots(rows["time"].max())
+    knots = dev.knots(rows["time"].max())
     for k, name in enumerate(NAMES):
         own = {n: v[label == k] for n, v in theta.items()}
         path = dyn.DYNAMICS[name](room.fit_grid(rows), room.own_view(own, name))
@@ -227,7 +227,7 @@ def test_prior_density_of_the_model_is_that_of_the_draws(evaluated, declared, dr
             len(point["published"]),
             [n.removesuffix(".place") for n in names if n.endswith(".place")],
         )
-        step = np.sqrt(1 - np.exp(-2 * obs.DEVIATION_STEP / obs.DEVIATION_TIME))
+        step = np.sqrt(1 - np.exp(-2 * dev.STEP / dev.TIME))
         log_density -= knots * np.log(theta["deviation_sd"]) + (knots - 1) * np.log(step)
         log_density -= sum(np.log(ind.MESSY_SD if i in ind.MESSY else ind.BENCHMARK_SD) for i in places)
         assert evaluated(*NAMES)(point)["prior"] == pytest.approx(log_density, abs=1e-8)
@@ -283,9 +283,9 @@ def absolute(
             moved[n] = path.d50 + ind.MESSY_SD * theta[n]
         else:
             moved[n] = first + theta["g2"] * (i in ind.EXPERIMENTS) + ind.BENCHMARK_SD * theta[n]
-    knots = obs.deviation_knots(rows["time"].max())
+    knots = dev.knots(rows["time"].max())
     scores = np.array([theta[f"deviation_{k:.1f}"] for k in knots])
-    return path, moved, theta["deviation_sd"] * (obs.deviation_factor(len(knots)) @ scores)
+    return path, moved, theta["deviation_sd"] * (dev.factor(len(knots)) @ scores)
 
 
 @pytest.fixture(scope="module")
@@ -399,7 +399,7 @@ def expected_means(rows: pd.DataFrame, known: dict[str, float]) -> dict[str, np.
     def capability(name: str) -> np.ndarray:
         slope = np.gradient(path.e, path.time)
         late = theta["release_gap"] * np.interp(t[name], path.time, slope)
-        return at("e", name) - late + np.interp(t[name], obs.deviation_knots(rows["time"].max()), deviation)
+        return at("e", name) - late + np.interp(t[name], dev.knots(rows["time"].max()), deviation)
 
     def shortfall(name: str) -> np.ndarray:
         leads = of[name]["developer"].isin(["OpenAI", "Anthropic", "Google"])

@@ -236,7 +236,7 @@ def _forecast(
         declared = batch.declared_parameters(rows, before_news(worldview, as_of) if wide else worldview)
         program = batch.compile_once(compiled, rows, declared, predictive=True)
         pairs = model.median_laws(next(iter(DYNAMICS)), rows, declared)
-        data = model.data_values(declared) | {"weight": plan.window.weight(i)}
+        data = model.data_values(declared) | model.row_data(rows, plan.window.weight(i))
         tree = _predict(program, fitted.fit, data, pairs, target, int(key[:8], 16))
         manifest = {"fit": fitted.manifest["key"], "status": fitted.manifest["status"]}
         stored = runs.save(place / FORECASTS, as_of, worldview.name, key, tree, manifest)

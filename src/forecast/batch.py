@@ -245,7 +245,7 @@ def sample_until_sound(
     data
         Hyper-parameters, and row weights if not all rows count.
     """
-    names = list(DYNAMICS)
+    names, centring = list(DYNAMICS), float(data["centring"]) if "centring" in data else None
     earlier: tuple[dict[str, list[str]], ...] = ()
     for attempt in range(ATTEMPTS):
         sizes = replace(settings, sweeps=settings.sweeps * 2**attempt)
@@ -255,13 +255,31 @@ def sample_until_sound(
             sizes,
             data,
             tell,
-            lambda s, n: model.prior_draws(names, declared, rows, s, n)[0],
+            lambda s, n: model.prior_draws(names, declared, rows, s, n, centring)[0],
         )
         judged = examine(compiled, fit, data, sizes)._replace(earlier=earlier)
         if not judged.failed:
             break
         earlier += (judged.failures,)
     return judged
+
+
+def recentred(
+    compiled: Compiled,
+    fit: inference.Fit,
+    declared: dict[str, Parameter],
+    old: inference.Data,
+    new: inference.Data,
+) -> inference.Fit:
+    """The same fit at the ``centring`` of other data, to start a step from."""
+    was, now = float(old["centring"]), float(new["centring"])
+    if was == now:
+        return fit
+    draws = [
+        model.recentred(x, inference.describe(compiled, fit, k, old)["theta"].values, declared, was, now)
+        for k, x in enumerate(fit.draws)
+    ]
+    return fit._replace(draws=np.stack(draws))
 
 
 def package(

@@ -175,7 +175,7 @@ class Step:
     def data(self, back: int = 0) -> dict[str, np.ndarray]:
         """Values of the model's data on this date, or `back` dates earlier."""
         at = self.at - back
-        return model.data_values(self.priors[at]) | {"weight": self.window.weight(at)}
+        return model.data_values(self.priors[at]) | model.row_data(self.window.rows, self.window.weight(at))
 
     def draw_seed(self, purpose: str) -> int:
         """A seed of its own for each date and purpose, so that runs do not depend on their order."""
@@ -343,12 +343,14 @@ def _fit(step: Step, compiled: Compiled, start: Stored | None, progress: batch.P
 
 def _stepped(step: Step, compiled: Compiled, start: Stored, tell: inference.Progress | None) -> batch.Judged:
     """Step from a stored run, in few sweeps or, if the gate does not let that pass, in more."""
-    data = step.data()
+    old, data = step.data(1), step.data()
+    moved = batch.recentred(compiled, start.fit, step.declared, old, data)
+    old = old | {"centring": data["centring"]}
     predictor = partial(batch.predict, inputs=step.inputs, declared=step.declared, seed=step.seed)
     for sweeps in STEP_SWEEPS:
         size = replace(step.settings, final_sweeps=min(sweeps, step.settings.final_sweeps), ess=STEP_ESS)
         seed = step.draw_seed(f"step {sweeps}")
-        fit = inference.advance(compiled, seed, start.fit, step.data(1), data, size, tell)
+        fit = inference.advance(compiled, seed, moved, old, data, size, tell)
         judged = batch.examine(compiled, fit, data, size, predictor)
         if not judged.failed:
             break

@@ -15,6 +15,7 @@ import pandas as pd
 import pymc as pm
 import pytensor.tensor as pt
 
+from forecast import deviation as dev
 from forecast import dynamics as dyn
 from forecast import indicators as ind
 from forecast import observation as obs
@@ -96,7 +97,7 @@ def _reader(
     capability = (
         _along(_between(grid, when), path.e)
         - theta["release_gap"] * _along(_between(grid, when) @ slope, path.e)
-        + _along(_between(obs.deviation_knots(last), when), deviation)
+        + _along(_between(dev.knots(last), when), deviation)
     )
     leader = rows["developer"].isin(obs.LEADERS).to_numpy(float)
     shortfall = theta["shortfall"] * leader + theta["shortfall_followers"] * (1 - leader)
@@ -260,6 +261,35 @@ def data_values(declared: Mapping[str, Parameter]) -> dict[str, np.ndarray]:
     return {f"hyper_{family}": table for family, table in hyper_parameters(scored).items()}
 
 
+def row_data(rows: pd.DataFrame, weight: np.ndarray) -> dict[str, np.ndarray]:
+    """Values of the model's data where rows have other weights than 1, (row,)."""
+    return {"weight": weight, "centring": np.asarray(dev.centring(rows, weight))}
+
+
+def recentred(
+    x: np.ndarray, theta: np.ndarray, declared: Mapping[str, Parameter], old: float, new: float
+) -> np.ndarray:
+    """The same draws as values of the free variables at another ``centring``.
+
+    Parameters
+    ----------
+    x
+        Values of the free variables in the order z, published, place, (..., dimension).
+    theta
+        Parameters at these draws, as in the deterministic ``theta`` of `build`, (..., parameter).
+    """
+    scored, _, knots = _split(declared)
+    names = list(declared)
+    sd = theta[..., [names.index("deviation_sd")]]
+    innovations = theta[..., [names.index(f"{CENTRED[1]}_{k:.1f}") for k in knots]]
+    away = sd * (innovations @ dev.factor(len(knots)).T)
+    found = np.array(x)
+    found[..., len(scored) : len(scored) + len(knots)] += away * (
+        1 / dev.unit(sd, new) - 1 / dev.unit(sd, old)
+    )
+    return found
+
+
 def own_view(theta: Mapping[str, Array], name: str) -> dict[str, Array]:
     """Parameters as the dynamic `name` sees them: its own ones without their prefix."""
     return {n.removeprefix(f"{name}."): x for n, x in theta.items()}
@@ -307,21 +337,6 @@ def centres(
     sd = np.array([ind.MESSY_SD if i in ind.MESSY else ind.BENCHMARK_SD for i in ids])
     nowhere = np.zeros((0, *np.shape(path.d50))) if xp is np else np.zeros(0)
     return _between(path.time, knots) @ path.e, xp.stack(where) if where else nowhere, sd
-
-
-def _ou_steps(values: Array, centre: Array, sd: Array) -> tuple[Array, Array]:
-    """Standard-normal innovations of an Ornstein-Uhlenbeck process around `centre`, and their sds."""
-    xp = array_module(values, sd)
-    rho = float(np.exp(-obs.DEVIATION_STEP / obs.DEVIATION_TIME))
-    away = values - centre
-    scale = np.full(int(np.shape(centre)[0]) if xp is np else centre.type.shape[0] or 0, np.sqrt(1 - rho**2))
-    scale[0] = 1.0
-    before = xp.concatenate([0.0 * away[:1], rho * away[:-1]])
-    return (away - before) / (sd * scale), sd * scale
-
-
-def _ou_draw(centre: np.ndarray, sd: np.ndarray, rng: np.random.Generator, size: Any = None) -> np.ndarray:
-    return centre + sd * (obs.deviation_factor(len(centre)) @ rng.standard_normal(len(centre)))
 
 
 def build(
@@ -378,25 +393,26 @@ def build(
         path = integrate(grid, restriction, **{n: theta[n] for n in SHARED})
         capability, where, sd = centres(path, theta, places, knots)
         capability = pt.specify_shape(capability, (len(knots),))
+        unit = dev.unit(theta["deviation_sd"], pm.Data("centring", dev.centring(rows)))
         published = pm.CustomDist(
             "published",
             capability,
-            theta["deviation_sd"],
-            logp=_ou_logp,
-            random=_ou_draw,
+            theta["deviation_sd"] / unit,
+            logp=dev.log_density,
+            random=dev.draw,
             signature="(k),()->(k)",
             dims="knot",
         )
         # Early snapshots have no benchmark yet.
         place = pm.Normal("place", where, sd, dims="benchmark") if places else where
-        innovations, _ = _ou_steps(published, capability, theta["deviation_sd"])
+        innovations, _ = dev.innovations(published, capability, theta["deviation_sd"] / unit)
         for names_of, values in (
             (places, (place - where) / sd),
             ([f"deviation_{k:.1f}" for k in knots], innovations),
         ):
             theta |= {n: values[i] for i, n in enumerate(names_of)}
         pm.Deterministic("theta", pt.stack([theta[n] for n in declared]), dims="parameter")
-        pairs = laws(rows, path, theta | _absolute(places, place), published - capability)
+        pairs = laws(rows, path, theta | _absolute(places, place), unit * (published - capability))
         rows_logp = log_likelihood(pairs, pm.Data("value", values_of(pairs), dims="row"))
         pm.Deterministic("row_log_likelihood", rows_logp, dims="row")
         if predictive:
@@ -405,20 +421,27 @@ def build(
     return model
 
 
-def _ou_logp(value: Array, centre: Array, sd: Array) -> Array:
-    innovations, scale = _ou_steps(value, centre, sd)
-    return (-0.5 * innovations**2 - pt.log(scale) - 0.5 * np.log(2 * np.pi)).sum()
-
-
 def _absolute(places: list[str], values: Array) -> dict[str, Array]:
     """Places in nats under the argument's name, as the indicators take them."""
     return {n: values[i] for i, n in enumerate(places)}
 
 
 def prior_draws(
-    names: Sequence[str], declared: Mapping[str, Parameter], rows: pd.DataFrame, seed: int, size: int
+    names: Sequence[str],
+    declared: Mapping[str, Parameter],
+    rows: pd.DataFrame,
+    seed: int,
+    size: int,
+    centring: float | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Prior draws of the joint model's free variables, labels in equal shares.
+
+    Parameters
+    ----------
+    names, declared, rows
+        As in `build`.
+    centring
+        Of the model; the one of rows that all count by default.
 
     Returns
     -------
@@ -431,7 +454,8 @@ def prior_draws(
     z = rng.standard_normal((size, len(scored)))
     innovations = rng.standard_normal((size, len(knots)))
     offsets = rng.standard_normal((size, len(places)))
-    return _unconstrained(names, declared, rows, z, innovations, offsets, label), label
+    centred = dev.centring(rows) if centring is None else centring
+    return _unconstrained(names, declared, rows, z, innovations, offsets, label, centred), label
 
 
 def _unconstrained(
@@ -442,10 +466,11 @@ def _unconstrained(
     innovations: np.ndarray,
     offsets: np.ndarray,
     label: np.ndarray,
+    centring: float,
 ) -> np.ndarray:
     """Values of the free variables from scores of each kind, (draw, dimension)."""
     scored, places, knots = _split(declared)
-    size, deviations = len(z), innovations @ obs.deviation_factor(len(knots)).T
+    size, deviations = len(z), innovations @ dev.factor(len(knots)).T
     theta = natural(z, scored, hyper_parameters(scored))
     published, place = np.empty((size, len(knots))), np.empty((size, len(places)))
     for k, name in enumerate(names):
@@ -453,7 +478,8 @@ def _unconstrained(
         own = {n: x[mine] for n, x in theta.items()}
         path = dyn.DYNAMICS[name](fit_grid(rows), own_view(own, name))
         capability, where, sd = centres(path._replace(e=path.e.T), own, places, knots)
-        published[mine] = capability.T + own["deviation_sd"][:, None] * deviations[mine]
+        sd = own["deviation_sd"][:, None]
+        published[mine] = capability.T + sd / dev.unit(sd, centring) * deviations[mine]
         place[mine] = where.T + sd * offsets[mine]
     return np.concatenate([z, published, place], axis=1)
 
@@ -488,7 +514,10 @@ def from_scores(
             np.stack([column(n) for n in some], axis=1) if some else np.zeros((size, 0)) for some in wanted
         ]
         z, innovations, offsets = blocks
-        parts.append(_unconstrained(names, declared, rows, z, innovations, offsets, np.full(size, k)))
+        label = np.full(size, k)
+        parts.append(
+            _unconstrained(names, declared, rows, z, innovations, offsets, label, dev.centring(rows))
+        )
     return np.stack(parts)
 
 
@@ -499,10 +528,10 @@ def laws_at(name: str, rows: pd.DataFrame, theta: Mapping[str, Array]) -> list[t
     """
     path = dyn.DYNAMICS[name](fit_grid(rows), own_view(theta, name))
     places = [n for n in theta if n.endswith(".place")]
-    knots = obs.deviation_knots(float(rows["time"].max()))
+    knots = dev.knots(float(rows["time"].max()))
     _, where, sd = centres(path, theta, places, knots)
     scores = np.array([theta[f"deviation_{k:.1f}"] for k in knots])
-    deviation = theta["deviation_sd"] * (obs.deviation_factor(len(knots)) @ scores)
+    deviation = theta["deviation_sd"] * (dev.factor(len(knots)) @ scores)
     absolute = _absolute(places, where + sd * np.array([theta[n] for n in places]))
     return laws(rows, path, {**theta, **absolute}, deviation)
 

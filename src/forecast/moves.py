@@ -347,7 +347,10 @@ def _walk(
     tell = None if progress is None else partial(progress, worldview.name)
     fixed, before, after = model.data_values(declared), window.weight(0), window.weight(1)
     years = np.array(list(prediction.report_dates().values()))
-    inputs, nodes, fit = window.inputs[1], [], present.fit
+    inputs, nodes = window.inputs[1], list[Node]()
+    fixed |= model.row_data(window.rows, after)
+    start = fixed | model.row_data(window.rows, before)
+    fit = batch.recentred(program, present.fit, declared, start, fixed)
 
     def data(t: float) -> dict[str, Numbers]:
         return fixed | {"weight": (1 - t) * before + t * after}

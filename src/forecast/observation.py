@@ -15,9 +15,10 @@ import numpy as np
 import pandas as pd
 from scipy import special, stats
 
+from forecast import deviation as dev
 from forecast.laws import Law, Observed
 from forecast.priors import Array, HalfNormal, LogNormal, Normal, Parameter, Prior, declared_in
-from forecast.schema import T0, Role
+from forecast.schema import Role
 
 HORIZON_CEILING = 960.0
 """Minutes above which METR calls its time horizons unreliable; longer ones are right-censored."""
@@ -203,16 +204,6 @@ SURVEYS: dict[str, Parameter] = {
 SHARED: dict[str, Parameter] = READING | LADDER | SURVEYS
 """Observation parameters that more than one indicator reads."""
 
-DEVIATION_STEP = 0.5
-"""Years between the knots of the deviation."""
-DEVIATION_TIME = 1.0
-"""Correlation time of the deviation, years."""
-
-
-def deviation_knots(last: float) -> np.ndarray:
-    """Half-yearly knots from 2023.0 to the first at or past `last`, calendar years."""
-    return T0 + DEVIATION_STEP * np.arange(int(np.ceil((last - T0) / DEVIATION_STEP - 1e-9)) + 1)
-
 
 def deviation_parameters(last: float) -> dict[str, Parameter]:
     """One standard-normal innovation per knot of the deviation."""
@@ -220,16 +211,8 @@ def deviation_parameters(last: float) -> dict[str, Parameter]:
         f"deviation_{knot:.1f}": param(
             Normal(0.0, 1.0), "sd", "measurement", f"innovation of the correlated deviation at {knot:.1f}"
         )
-        for knot in deviation_knots(last)
+        for knot in dev.knots(last)
     }
-
-
-def deviation_factor(count: int) -> np.ndarray:
-    """Lower factor L of an Ornstein-Uhlenbeck process of unit sd at the knots, (knot, innovation)."""
-    rho = np.exp(-DEVIATION_STEP / DEVIATION_TIME)
-    i, j = np.indices((count, count))
-    scale = np.where(j == 0, 1.0, np.sqrt(1 - rho**2))
-    return np.where(i >= j, rho ** np.abs(i - j) * scale, 0.0)
 
 
 SOFTWARE_GROWTH_ROW = {

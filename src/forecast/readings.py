@@ -11,9 +11,9 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
+from forecast import deviation as dev
 from forecast import dynamics as dyn
 from forecast import model
-from forecast import observation as obs
 from forecast.laws import Law, Observed
 from forecast.paths import Path
 from forecast.priors import Parameter, to_score
@@ -82,7 +82,7 @@ def at_draws(name: str, theta: Mapping[str, np.ndarray], grid: np.ndarray) -> Ma
     knots = np.array(sorted(float(n.split("_")[1]) for n in theta if n.startswith(f"{model.CENTRED[1]}_2")))
     capability, where, sd = model.centres(path._replace(e=path.e.T), theta, places, knots)
     innovations = np.stack([theta[f"{model.CENTRED[1]}_{k:.1f}"] for k in knots], axis=-1)
-    deviation = theta["deviation_sd"][:, None] * (innovations @ obs.deviation_factor(len(knots)).T)
+    deviation = theta["deviation_sd"][:, None] * (innovations @ dev.factor(len(knots)).T)
     absolute = {n: where[i] + sd[i] * theta[n] for i, n in enumerate(places)}
     columns = {n: np.asarray(x)[:, None] for n, x in {**theta, **absolute}.items()}
     return Many(columns, path, deviation, capability.T + deviation, float(knots[-1]))

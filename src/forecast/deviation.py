@@ -1,0 +1,75 @@
+"""The correlated deviation of published capability from the path, and the coordinates it is sampled in."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytensor.tensor as pt
+
+from forecast.priors import Array, array_module
+from forecast.schema import T0
+
+STEP = 0.5
+"""Years between knots."""
+TIME = 1.0
+"""Correlation time, years."""
+
+
+def knots(last: float) -> np.ndarray:
+    """Half-yearly knots from 2023.0 to the first at or past `last`, calendar years."""
+    return T0 + STEP * np.arange(int(np.ceil((last - T0) / STEP - 1e-9)) + 1)
+
+
+def factor(count: int) -> np.ndarray:
+    """Lower factor L of an Ornstein-Uhlenbeck process of unit sd at the knots, (knot, innovation)."""
+    rho = np.exp(-STEP / TIME)
+    i, j = np.indices((count, count))
+    scale = np.where(j == 0, 1.0, np.sqrt(1 - rho**2))
+    return np.where(i >= j, rho ** np.abs(i - j) * scale, 0.0)
+
+
+def innovations(values: Array, centre: Array, sd: Array) -> tuple[Array, Array]:
+    """Standard-normal innovations of an Ornstein-Uhlenbeck process around `centre`, and their sds."""
+    xp = array_module(values, sd)
+    rho = float(np.exp(-STEP / TIME))
+    away = values - centre
+    scale = np.full(int(np.shape(centre)[0]) if xp is np else centre.type.shape[0] or 0, np.sqrt(1 - rho**2))
+    scale[0] = 1.0
+    before = xp.concatenate([0.0 * away[:1], rho * away[:-1]])
+    return (away - before) / (sd * scale), sd * scale
+
+
+def log_density(values: Array, centre: Array, sd: Array) -> Array:
+    """Log density of an Ornstein-Uhlenbeck process at the knots."""
+    scores, scale = innovations(values, centre, sd)
+    return (-0.5 * scores**2 - pt.log(scale) - 0.5 * np.log(2 * np.pi)).sum()
+
+
+def draw(centre: np.ndarray, sd: np.ndarray, rng: np.random.Generator, size: Any = None) -> np.ndarray:
+    """One draw of the process at the knots."""
+    return centre + sd * (factor(len(centre)) @ rng.standard_normal(len(centre)))
+
+
+def centring(rows: pd.DataFrame, weight: np.ndarray | None = None) -> float:
+    """Whether published capability is sampled in nats, 1, or its deviation in units of its sd, 0.
+
+    Where readings of the capability index pin published capability at every knot, it hardly depends on the
+    sd and only nats leave the two apart.  Where they do not, nats would hold the sd to what the knots
+    happen to be, and a sampler would hardly reach small ones (the funnel of Neal 2003).
+
+    Parameters
+    ----------
+    weight
+        Of each row, (row,); all count by default.
+    """
+    read = rows["indicator"].eq("capability_index").to_numpy()
+    if weight is not None:
+        read = read & (weight != 0.0)
+    return float(read.sum() >= len(knots(float(rows["time"].max()))))
+
+
+def unit(sd: Array, centred: Array) -> Array:
+    """Nats in one unit of the deviation as it is sampled: 1 if `centred` is 1, its sd if it is 0."""
+    return sd ** (1.0 - centred)
