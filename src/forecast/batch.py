@@ -30,6 +30,7 @@ Progress = Callable[[str, str, float], None]
 
 GATE = {
     "ess": 400.0,
+    "probability_se": 0.01,
     "weight_se": 0.02,
     "bayes_factor_se": 0.15,
     "acceptance_low": 0.5,
@@ -37,7 +38,8 @@ GATE = {
     "distance": 0.15,
     "agreement": 0.5,
 }
-"""Limits a fit must keep: least ESS, largest errors, acceptance and distance moved, and the largest
+"""Limits a fit must keep: least ESS, largest errors (a milestone whose probabilities have smaller ones needs
+no ESS, which 400 draws at even odds would leave at 0.025), acceptance and distance moved, and the largest
 difference in nats between one-shot and sequential evidence beyond two of their standard errors."""
 ATTEMPTS = 2
 """Fits tried before a failed gate is stored as failed; each doubles the particles."""
@@ -214,7 +216,7 @@ def examine(
     ----------
     predictor
         Dynamic and its draws -> what `predict` returns.  With it the dates of all milestones need enough
-        effective draws, without it all parameters.
+        effective draws or known probabilities, without it all parameters.
     """
     draws = {name: inference.describe(compiled, fit, k, data) for k, name in enumerate(DYNAMICS)}
     predicted: dict[str, xr.Dataset] = {}
@@ -417,9 +419,7 @@ def judge(
         found = list(common)
         if not (np.isfinite(fit.draws[k]).all() and np.isfinite(fit.log_evidence[k]).all()):
             found.append("draws or evidence not finite")
-        each = watched[name]
-        ess = [az.ess(each, method="bulk"), az.ess(each, method="tail", prob=(0.05, 0.95))]
-        smallest[name] = float(min(float(v) for one in ess for v in one.data_vars.values()))
+        smallest[name] = _least_ess(watched[name], int(np.prod(fit.draws.shape[1:3])))
         if not smallest[name] >= GATE["ess"]:
             found.append(f"effective sample size {smallest[name]:.0f}")
         if not weight_se[k] <= GATE["weight_se"]:
@@ -434,10 +434,27 @@ def judge(
     return failures, smallest
 
 
+def _least_ess(watched: xr.Dataset, draws: int) -> float:
+    """Least bulk or tail ESS of all variables; where there is none to watch, the number of draws."""
+    if not watched.data_vars:
+        return float(draws)
+    found = (az.ess(watched, method="bulk"), az.ess(watched, method="tail", prob=(0.05, 0.95)))
+    return min(float(v) for one in found for v in one.data_vars.values())
+
+
 def _dates(passage: xr.DataArray) -> xr.Dataset:
-    """First passages (milestone, chain, draw) as variables, never as one step past the grid."""
+    """First passages (milestone, chain, draw) as variables, never as one step past the grid.
+
+    Left out are milestones whose probability by every reported date is known closely: where nearly all draws
+    agree, ranks are ties and the few others, states of one or two chains, make ESS as small as the number
+    of islands.
+    """
+    years = xr.DataArray(list(prediction.report_dates().values()), dims="date")
+    islands = (passage <= years).mean("draw")
+    se = islands.std("chain", ddof=1) / np.sqrt(islands.sizes["chain"])
+    open_ = (se > GATE["probability_se"]).any("date")
     finite = passage.clip(max=T_END + 0.25)
-    return xr.Dataset({str(m): finite.sel(milestone=m, drop=True) for m in finite["milestone"].values})
+    return xr.Dataset({str(m): finite.sel(milestone=m, drop=True) for m in finite["milestone"].values[open_]})
 
 
 def named(theta: xr.DataArray, name: str) -> xr.Dataset:

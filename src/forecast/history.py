@@ -37,6 +37,9 @@ STEP_SWEEPS = (3, 8)
 """Sweeps at the posterior of a stepped date, and of a second try; weights and milestones mostly need few."""
 STEP_ESS = 0.2
 """Effective share of particles at which a step puts in a posterior between; the draws come from moves."""
+STEP_ACCEPTANCE = 0.93
+"""Higher than in a fit: a step resamples few particles many times, and copies of one that hardly moves from
+a narrow place would add up."""
 WIDENED = "widened"
 """Folder within a store for runs whose late lines were widened, so that nobody takes them for the others."""
 
@@ -348,7 +351,12 @@ def _stepped(step: Step, compiled: Compiled, start: Stored, tell: inference.Prog
     old = old | {"centring": data["centring"]}
     predictor = partial(batch.predict, inputs=step.inputs, declared=step.declared, seed=step.seed)
     for sweeps in STEP_SWEEPS:
-        size = replace(step.settings, final_sweeps=min(sweeps, step.settings.final_sweeps), ess=STEP_ESS)
+        size = replace(
+            step.settings,
+            final_sweeps=min(sweeps, step.settings.final_sweeps),
+            ess=STEP_ESS,
+            acceptance=STEP_ACCEPTANCE,
+        )
         seed = step.draw_seed(f"step {sweeps}")
         fit = inference.advance(compiled, seed, moved, old, data, size, tell)
         judged = batch.examine(compiled, fit, data, size, predictor)

@@ -47,8 +47,10 @@ PILOT_SWEEPS = 3
 """Sweeps at the posterior in the run that only finds where it lies."""
 PILOT_ESS = 0.3
 """Effective share of particles in the run that only finds where the posterior lies."""
-CHECKED = 192
+CHECKED = 96
 """Most draws per chain from which the evidence is checked in one shot."""
+REREAD = 192
+"""Most draws per chain that are read under all labels after a step; neighbours say nearly the same."""
 INFLATION = 1.1
 """Standard deviations of the starting Gaussian over those of the particles it is fitted to."""
 
@@ -371,7 +373,8 @@ def advance(
         run.report("drawing", (n + 1) / sweeps)
     # Particles that were chosen more than once stay side by side, where effective sizes see them.
     draws = _in_a_row(np.stack(kept, axis=4).reshape(s.steps, islands, K, -1, D))
-    joint = np.add(*log_densities(compiled, draws.reshape(-1, D), after)).reshape(*draws.shape[:3], K)
+    read = draws[:, :, thin(draws.shape[2], REREAD)]
+    joint = np.add(*log_densities(compiled, read.reshape(-1, D), after)).reshape(*read.shape[:3], K)
     steps = log_z.reshape(islands, K).T
     return Fit(
         draws,
