@@ -199,7 +199,9 @@ def test_published_capability_of_prior_draws_scatters_around_the_path(rows, decl
         path = dyn.DYNAMICS[name](room.fit_grid(rows), room.own_view(own, name))
         centre = np.array([np.interp(knots, path.time, e) for e in path.e])
         points = [as_point(one, k, names) for one in x[label == k]]
-        scaled = (np.array([p["published"] for p in points]) - centre) / own["deviation_sd"][:, None]
+        sd = own["deviation_sd"][:, None]
+        away = np.array([p["published"] for p in points]) - centre
+        scaled = away * dev.unit(sd, dev.centring(rows)) / sd
         covariance = np.exp(-np.abs(knots[:, None] - knots))
         assert np.abs(scaled.mean(0)).max() < 4.5 / np.sqrt(len(points))
         np.testing.assert_allclose(np.cov(scaled.T), covariance, atol=5 * np.sqrt(2 / len(points)))
@@ -215,7 +217,7 @@ def test_published_capability_of_prior_draws_scatters_around_the_path(rows, decl
             assert stats.kstest(centred, "norm").pvalue > 1e-4, (name, i)
 
 
-def test_prior_density_of_the_model_is_that_of_the_draws(evaluated, declared, drawn, scored):
+def test_prior_density_of_the_model_is_that_of_the_draws(rows, evaluated, declared, drawn, scored):
     names = declared(*NAMES)
     for draw in range(4):
         x, label = drawn[0][draw], int(drawn[1][draw])
@@ -228,9 +230,29 @@ def test_prior_density_of_the_model_is_that_of_the_draws(evaluated, declared, dr
             [n.removesuffix(".place") for n in names if n.endswith(".place")],
         )
         step = np.sqrt(1 - np.exp(-2 * dev.STEP / dev.TIME))
-        log_density -= knots * np.log(theta["deviation_sd"]) + (knots - 1) * np.log(step)
+        sd = theta["deviation_sd"] / dev.unit(theta["deviation_sd"], dev.centring(rows))
+        log_density -= knots * np.log(sd) + (knots - 1) * np.log(step)
         log_density -= sum(np.log(ind.MESSY_SD if i in ind.MESSY else ind.BENCHMARK_SD) for i in places)
         assert evaluated(*NAMES)(point)["prior"] == pytest.approx(log_density, abs=1e-8)
+
+
+@pytest.mark.parametrize("k", range(4))
+def test_coordinates_of_the_deviation_change_neither_rows_nor_parameters(rows, declared, evaluated, k):
+    """And the density only by the logarithm of the change of units, one for each knot."""
+    names = declared(*NAMES)
+    x = {c: room.prior_draws(NAMES, names, rows, 5, 8, c)[0][k] for c in (0.0, 1.0)}
+    model, found = evaluated(*NAMES), {}
+    for c in x:
+        model.set_data({"centring": np.asarray(c)})
+        found[c] = model(as_point(x[c], k, names))
+    model.set_data({"centring": np.asarray(dev.centring(rows))})
+    moved = room.recentred(x[0.0], found[0.0]["theta"], names, 0.0, 1.0)
+    np.testing.assert_allclose(moved, x[1.0], rtol=1e-9, atol=1e-9)
+    np.testing.assert_allclose(found[0.0]["theta"], found[1.0]["theta"], rtol=1e-8, atol=1e-8)
+    np.testing.assert_allclose(found[0.0]["rows"], found[1.0]["rows"], rtol=1e-8, atol=1e-8)
+    knots = len(dev.knots(rows["time"].max()))
+    sd = found[1.0]["theta"][list(names).index("deviation_sd")]
+    assert found[0.0]["prior"] - found[1.0]["prior"] == pytest.approx(knots * np.log(sd), abs=1e-7)
 
 
 # One likelihood however it is built -----------------------------------------------------------------

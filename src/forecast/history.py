@@ -37,6 +37,8 @@ STEP_SWEEPS = (3, 8)
 """Sweeps at the posterior of a stepped date, and of a second try; weights and milestones mostly need few."""
 STEP_ESS = 0.2
 """Effective share of particles at which a step puts in a posterior between; the draws come from moves."""
+STEP_TRAJECTORY = 1.0
+"""Length of a trajectory in whitened coordinates; draws are plenty, and short ones take less time."""
 STEP_ACCEPTANCE = 0.93
 """Higher than in a fit: a step resamples few particles many times, and copies of one that hardly moves from
 a narrow place would add up."""
@@ -355,6 +357,7 @@ def _stepped(step: Step, compiled: Compiled, start: Stored, tell: inference.Prog
             step.settings,
             final_sweeps=min(sweeps, step.settings.final_sweeps),
             ess=STEP_ESS,
+            trajectory=STEP_TRAJECTORY,
             acceptance=STEP_ACCEPTANCE,
         )
         seed = step.draw_seed(f"step {sweeps}")

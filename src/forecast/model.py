@@ -478,8 +478,8 @@ def _unconstrained(
         own = {n: x[mine] for n, x in theta.items()}
         path = dyn.DYNAMICS[name](fit_grid(rows), own_view(own, name))
         capability, where, sd = centres(path._replace(e=path.e.T), own, places, knots)
-        sd = own["deviation_sd"][:, None]
-        published[mine] = capability.T + sd / dev.unit(sd, centring) * deviations[mine]
+        nats = own["deviation_sd"][:, None]
+        published[mine] = capability.T + nats / dev.unit(nats, centring) * deviations[mine]
         place[mine] = where.T + sd * offsets[mine]
     return np.concatenate([z, published, place], axis=1)
 
