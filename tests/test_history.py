@@ -428,7 +428,7 @@ def assert_step_equals_fit(window: history.Window, worldview, size: inference.Se
 
 
 def test_stepping_equals_fitting_on_few_rows(pair, inputs):
-    size = inference.Settings(islands=8, chains=32, sweeps=2, final_sweeps=2)
+    size = inference.Settings(islands=8, chains=48, sweeps=2, final_sweeps=2)
     assert_step_equals_fit(pair, inputs.worldviews["neutral"], size)
 
 

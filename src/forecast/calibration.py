@@ -46,7 +46,7 @@ class Program(NamedTuple):
     def theta(self, x: np.ndarray, label: int) -> np.ndarray:
         """Parameters at unconstrained values of one dynamic, (draw, parameter)."""
         empty = {n: np.zeros((len(x), len(self.rows))) for n in self.compiled.each}
-        data = {**model.data_values(self.declared), **empty}
+        data = {**self.compiled.data, **model.data_values(self.declared), **empty}
         values = in_blocks(self.compiled.outputs, (x, np.full(len(x), label)), data, self.compiled.each)
         return dict(zip(self.compiled.names, values, strict=True))["theta"]
 

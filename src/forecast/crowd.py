@@ -66,7 +66,7 @@ def advance(
     old, new
         Weights of rows before and after, (row,).
     shared
-        Values of all other data of the model.
+        Values of other data that differ from the model's own.
     change
         Log likelihood of the change at the draws, (set, label, island, draw), if it is known.
 
@@ -83,7 +83,8 @@ def advance(
     def data(weight: np.ndarray, count: int) -> dict[str, np.ndarray]:
         """For `count` particles of each set in a row."""
         each = np.broadcast_to(weight, value.shape)
-        return {**shared, "value": np.repeat(value, count, axis=0), "weight": np.repeat(each, count, axis=0)}
+        own = {"value": np.repeat(value, count, axis=0), "weight": np.repeat(each, count, axis=0)}
+        return {**compiled.data, **shared, **own}
 
     def label(count: int) -> np.ndarray:
         return np.tile(np.repeat(np.arange(K), islands * count), sets)
