@@ -23,7 +23,7 @@ import jax
 import numpy as np
 from plain import nuts
 
-from forecast import batch, evidence, inference, model
+from forecast import batch, evidence, free_values, inference, model
 from forecast.compilation import compile_model
 from forecast.dynamics import DYNAMICS
 from forecast.worldviews import pick_worldviews
@@ -55,7 +55,7 @@ def engine(names, rows, declared, settings):
             seed,
             settings,
             data,
-            draw_prior=lambda s, n: model.prior_draws(names, declared, rows, s, n)[0],
+            draw_prior=lambda s, n: free_values.prior_draws(names, declared, rows, s, n)[0],
         )
 
     fit(1)

@@ -22,6 +22,7 @@ from forecast import (
     console,
     evidence,
     figures,
+    free_values,
     history,
     inference,
     model,
@@ -404,7 +405,7 @@ def assert_step_equals_fit(window: history.Window, worldview, size: inference.Se
             seed,
             size,
             data(i),
-            draw_prior=lambda s, n: model.prior_draws(
+            draw_prior=lambda s, n: free_values.prior_draws(
                 NAMES, declared, window.rows, s, n, float(data(i)["centring"])
             )[0],
         )

@@ -21,6 +21,7 @@ from scipy import special, stats
 
 from forecast import deviation as dev
 from forecast import dynamics as dyn
+from forecast import free_values
 from forecast import indicators as ind
 from forecast import model as room
 from forecast.compilation import compile_model, in_single_precision
@@ -166,7 +167,7 @@ DRAWS = 8000
 
 @pytest.fixture(scope="module")
 def drawn(rows, declared) -> tuple[np.ndarray, np.ndarray]:
-    return room.prior_draws(NAMES, declared(*NAMES), rows, 11, DRAWS)
+    return free_values.prior_draws(NAMES, declared(*NAMES), rows, 11, DRAWS)
 
 
 def test_labels_of_prior_draws_cycle(drawn):
@@ -174,9 +175,9 @@ def test_labels_of_prior_draws_cycle(drawn):
 
 
 def test_same_seed_same_prior_draws(rows, declared, drawn):
-    x, _ = room.prior_draws(NAMES, declared(*NAMES), rows, 11, DRAWS)
+    x, _ = free_values.prior_draws(NAMES, declared(*NAMES), rows, 11, DRAWS)
     np.testing.assert_array_equal(x, drawn[0])
-    y, _ = room.prior_draws(NAMES, declared(*NAMES), rows, 12, DRAWS)
+    y, _ = free_values.prior_draws(NAMES, declared(*NAMES), rows, 12, DRAWS)
     assert not np.array_equal(y, x)
 
 
@@ -240,13 +241,13 @@ def test_prior_density_of_the_model_is_that_of_the_draws(rows, evaluated, declar
 def test_coordinates_of_the_deviation_change_neither_rows_nor_parameters(rows, declared, evaluated, k):
     """And the density only by the logarithm of the change of units, one for each knot."""
     names = declared(*NAMES)
-    x = {c: room.prior_draws(NAMES, names, rows, 5, 8, c)[0][k] for c in (0.0, 1.0)}
+    x = {c: free_values.prior_draws(NAMES, names, rows, 5, 8, c)[0][k] for c in (0.0, 1.0)}
     model, found = evaluated(*NAMES), {}
     for c in x:
         model.set_data({"centring": np.asarray(c)})
         found[c] = model(as_point(x[c], k, names))
     model.set_data({"centring": np.asarray(dev.centring(rows))})
-    moved = room.recentred(x[0.0], found[0.0]["theta"], names, 0.0, 1.0)
+    moved = free_values.recentred(x[0.0], found[0.0]["theta"], names, 0.0, 1.0)
     np.testing.assert_allclose(moved, x[1.0], rtol=1e-9, atol=1e-9)
     np.testing.assert_allclose(found[0.0]["theta"], found[1.0]["theta"], rtol=1e-8, atol=1e-8)
     np.testing.assert_allclose(found[0.0]["rows"], found[1.0]["rows"], rtol=1e-8, atol=1e-8)
@@ -493,7 +494,7 @@ def test_moves_in_single_precision_see_the_same_density(selection):
     rows, names = selection.rows, ["expanding_pie"]
     declared = room.ordered(room.parameters(names, rows))
     compiled = compile_model(room.build(names, rows, declared, [1.0]))
-    x, label = room.prior_draws(names, declared, rows, 1, 512)
+    x, label = free_values.prior_draws(names, declared, rows, 1, 512)
 
     def density(x, label, data):
         one = jax.value_and_grad(lambda x, k: sum(d[0] for d in compiled.density(x[None], k[None], data)))

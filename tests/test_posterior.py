@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from forecast import batch, evidence, inference, model, reports
+from forecast import batch, evidence, free_values, inference, model, reports
 from forecast.compilation import compile_model
 from forecast.dynamics import DYNAMICS
 
@@ -30,7 +30,7 @@ def engine():
         1,
         inference.Settings(final_sweeps=8),
         data,
-        draw_prior=lambda s, n: model.prior_draws(names, declared, rows, s, n)[0],
+        draw_prior=lambda s, n: free_values.prior_draws(names, declared, rows, s, n)[0],
     )
     return compiled, worldview, rows, data, fit
 

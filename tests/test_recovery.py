@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from forecast import calibration, inference, model
+from forecast import calibration, free_values, inference, model
 from forecast.compilation import compile_model
 from forecast.dynamics import DYNAMICS
 
@@ -22,7 +22,7 @@ def inside(name: str, rows: pd.DataFrame, simulations: int) -> np.ndarray:
     compiled = compile_model(model.build([name], rows, declared, [1.0]))
 
     def draw_prior(seed: int, size: int) -> np.ndarray:
-        return model.prior_draws([name], declared, rows, seed, size)[0]
+        return free_values.prior_draws([name], declared, rows, seed, size)[0]
 
     values = compiled.outputs(draw_prior(1, simulations), np.zeros(simulations, int), compiled.data)
     truth = np.asarray(dict(zip(compiled.names, values, strict=True))["theta"])

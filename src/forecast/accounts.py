@@ -17,6 +17,7 @@ import pandas as pd
 import xarray as xr
 
 from forecast import absorption, batch, evidence, model, readings, runs, worldviews
+from forecast import deviation as dev
 from forecast import observation as obs
 from forecast.absorption import Estimate, jackknife
 from forecast.dynamics import DYNAMICS
@@ -276,7 +277,7 @@ def parts(mine: Posterior, after: np.ndarray, weight: np.ndarray, before: Poster
     before
         Names and scores of draws before it; None for the prior.
     """
-    plain = [i for i, n in enumerate(mine.names) if not n.startswith("deviation_2")]
+    plain = [i for i, n in enumerate(mine.names) if not dev.is_knot(n)]
     belt = [i for i, r in enumerate(mine.roles) if r == "core" or r in BELT]
     both = [i for i in belt if i in plain]
 
@@ -354,7 +355,7 @@ def blocks(mine: Posterior) -> dict[str, list[int]]:
     found: dict[str, list[int]] = {}
     for i, (name, role) in enumerate(zip(mine.names, mine.roles, strict=True)):
         if role != "calibration":
-            found.setdefault("deviation" if name.startswith("deviation_2") else name, []).append(i)
+            found.setdefault("deviation" if dev.is_knot(name) else name, []).append(i)
     return found
 
 
@@ -392,7 +393,7 @@ def deviation_path(run: Run, name: str) -> dict[str, dict[str, float]]:
     """Deviation of published capability from the path of one dynamic at each knot: mean and sd, nats."""
     mine = run.posteriors[name]
     many = readings.at_draws(name, mine.theta, model.fit_grid(run.rows))
-    knots = sorted(n for n in mine.names if n.startswith("deviation_2"))
+    knots = sorted(n for n in mine.names if dev.is_knot(n))
     values = many.deviation
     return {
         n.removeprefix("deviation_"): {"mean": float(values[:, i].mean()), "sd": float(values[:, i].std())}
@@ -415,7 +416,7 @@ def pin_down(run: Run, a: str, b: str) -> list[dict[str, Any]]:
         n
         for n in one.names
         if n in two.names and one.declared[n] is two.declared[n] and one.declared[n].role in BELT
-        and not n.startswith("deviation_2")
+        and not dev.is_knot(n)
     ]  # fmt: skip
     here, there = ([p.names.index(n) for n in shared] for p in (one, two))
 

@@ -16,7 +16,7 @@ import pandas as pd
 import pymc as pm
 import xarray as xr
 
-from forecast import evidence, inference, model, prediction, runs, scoring, vintages
+from forecast import evidence, free_values, inference, model, prediction, runs, scoring, vintages
 from forecast.compilation import Compiled, compile_model
 from forecast.dynamics import DYNAMICS, own_names
 from forecast.particles import thin
@@ -176,7 +176,8 @@ def _fit(
     """Fit as `sample_until_sound` does, and predict."""
     began = time.monotonic()
     tell = None if progress is None else partial(progress, worldview.name)
-    rows, data = inputs.selection.rows, model.data_values(declared)
+    rows = inputs.selection.rows
+    data = model.data_values(declared) | model.row_data(rows, np.ones(len(rows)))
     judged = sample_until_sound(compiled, declared, rows, data, settings, seed, tell)
     tree, manifest = package(inputs, declared, judged, seed)
     manifest["stacking"] = None if judged.failed else stacking(tree, seed)
@@ -245,9 +246,9 @@ def sample_until_sound(
     rows
         Those the model is compiled for.
     data
-        Hyper-parameters, and row weights if not all rows count.
+        Hyper-parameters and `model.row_data`.
     """
-    names, centring = list(DYNAMICS), float(data["centring"]) if "centring" in data else None
+    names, centring = list(DYNAMICS), float(data["centring"])
     earlier: tuple[dict[str, list[str]], ...] = ()
     for attempt in range(ATTEMPTS):
         sizes = replace(settings, sweeps=settings.sweeps * 2**attempt)
@@ -257,7 +258,7 @@ def sample_until_sound(
             sizes,
             data,
             tell,
-            lambda s, n: model.prior_draws(names, declared, rows, s, n, centring)[0],
+            lambda s, n: free_values.prior_draws(names, declared, rows, s, n, centring)[0],
         )
         judged = examine(compiled, fit, data, sizes)._replace(earlier=earlier)
         if not judged.failed:
@@ -278,7 +279,9 @@ def recentred(
     if was == now:
         return fit
     draws = [
-        model.recentred(x, inference.describe(compiled, fit, k, old)["theta"].values, declared, was, now)
+        free_values.recentred(
+            x, inference.describe(compiled, fit, k, old)["theta"].values, declared, was, now
+        )
         for k, x in enumerate(fit.draws)
     ]
     return fit._replace(draws=np.stack(draws))

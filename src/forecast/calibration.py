@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 from scipy.special import softmax
 
-from forecast import batch, crowd, inference, model
+from forecast import batch, crowd, free_values, inference, model
 from forecast.compilation import Compiled, compile_model, in_blocks
 from forecast.dynamics import DYNAMICS, own_names
 from forecast.indicators import INDICATORS
@@ -41,7 +41,7 @@ class Program(NamedTuple):
 
     def prior(self, seed: int, size: int) -> np.ndarray:
         """Unconstrained prior draws, whose labels cycle 0, 1, ..., (draw, dimension)."""
-        return model.prior_draws(list(DYNAMICS), self.declared, self.rows, seed, size)[0]
+        return free_values.prior_draws(list(DYNAMICS), self.declared, self.rows, seed, size)[0]
 
     def theta(self, x: np.ndarray, label: int) -> np.ndarray:
         """Parameters at unconstrained values of one dynamic, (draw, parameter)."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -22,12 +23,32 @@ def knots(last: float) -> np.ndarray:
     return T0 + STEP * np.arange(int(np.ceil((last - T0) / STEP - 1e-9)) + 1)
 
 
+def names(at: np.ndarray) -> list[str]:
+    """Parameters of the knots, its innovations."""
+    return [f"deviation_{knot:.1f}" for knot in at]
+
+
+def is_knot(name: str) -> bool:
+    """Whether a parameter is an innovation of the deviation; its sd is none."""
+    return name.startswith("deviation_2")
+
+
+def knots_of(parameters: Iterable[str]) -> np.ndarray:
+    """Knots whose innovations are among some parameters, calendar years in order."""
+    return np.array(sorted(float(n.split("_")[1]) for n in parameters if is_knot(n)))
+
+
 def factor(count: int) -> np.ndarray:
     """Lower factor L of an Ornstein-Uhlenbeck process of unit sd at the knots, (knot, innovation)."""
     rho = np.exp(-STEP / TIME)
     i, j = np.indices((count, count))
     scale = np.where(j == 0, 1.0, np.sqrt(1 - rho**2))
     return np.where(i >= j, rho ** np.abs(i - j) * scale, 0.0)
+
+
+def at_knots(sd: np.ndarray, scores: np.ndarray) -> np.ndarray:
+    """The deviation in nats, (..., knot), from its sd (...,) and innovations (..., knot)."""
+    return np.asarray(sd)[..., None] * (scores @ factor(scores.shape[-1]).T)
 
 
 def innovations(values: Array, centre: Array, sd: Array) -> tuple[Array, Array]:
@@ -49,7 +70,7 @@ def log_density(values: Array, centre: Array, sd: Array) -> Array:
 
 def draw(centre: np.ndarray, sd: np.ndarray, rng: np.random.Generator, size: Any = None) -> np.ndarray:
     """One draw of the process at the knots."""
-    return centre + sd * (factor(len(centre)) @ rng.standard_normal(len(centre)))
+    return centre + at_knots(sd, rng.standard_normal(len(centre)))
 
 
 def centring(rows: pd.DataFrame, weight: np.ndarray | None = None) -> float:

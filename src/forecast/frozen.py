@@ -20,7 +20,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from forecast import absorption, batch, evidence, inference, model, readings, runs
+from forecast import absorption, batch, evidence, free_values, inference, model, readings, runs
+from forecast import deviation as dev
 from forecast.absorption import Estimate
 from forecast.accounts import Posterior, Run, number, pairs
 from forecast.camps import groups_of_rows, without_rows
@@ -58,7 +59,7 @@ def freeze(declared: Mapping[str, Parameter], chosen: Sequence[str]) -> dict[str
         parameter = declared[name]
         if name == "deviation_sd":
             narrow = parameter.prior.narrowed(HELD, HELD / 100)
-        elif name.startswith("deviation_2"):
+        elif dev.is_knot(name):
             continue  # A standard normal in the model; held by its sd.
         else:
             narrow = parameter.prior.narrowed(value)
@@ -101,7 +102,7 @@ def conditional(
         # What is frozen keeps the score of its narrow prior.
         moved[:, fixed] = rng.standard_normal((size, len(fixed)))
         scores.append(dict(zip(mine.names, moved.T, strict=True)))
-    x = model.from_scores(list(DYNAMICS), declared, run.rows, scores, seed)
+    x = free_values.from_scores(list(DYNAMICS), declared, run.rows, scores, seed)
     centre, spread = absorption.moments(x.reshape(-1, x.shape[-1]))
     return Gaussian(centre, inference.INFLATION * np.linalg.cholesky(spread + 1e-9 * np.eye(len(centre))))
 
@@ -126,7 +127,7 @@ def placed(
         As in `accounts.Run`.
     """
     scores = [{n: mine.flat[:, i] for i, n in enumerate(mine.names)} for mine in posteriors.values()]
-    x = model.from_scores(list(DYNAMICS), declared, rows, scores, seed)
+    x = free_values.from_scores(list(DYNAMICS), declared, rows, scores, seed)
     shape = next(iter(posteriors.values())).scores.shape
     return inference.Fit(x.reshape(len(DYNAMICS), *shape[:2], -1), log_evidence, one_shot, (), FIRST_STEP)
 

@@ -257,37 +257,13 @@ def hyper_parameters(declared: Mapping[str, Parameter]) -> dict[str, np.ndarray]
 
 def data_values(declared: Mapping[str, Parameter]) -> dict[str, np.ndarray]:
     """Values of the model's hyper-parameter data for these priors."""
-    scored = _split(declared)[0]
+    scored = split(declared)[0]
     return {f"hyper_{family}": table for family, table in hyper_parameters(scored).items()}
 
 
 def row_data(rows: pd.DataFrame, weight: np.ndarray) -> dict[str, np.ndarray]:
     """Values of the model's data where rows have other weights than 1, (row,)."""
     return {"weight": weight, "centring": np.asarray(dev.centring(rows, weight))}
-
-
-def recentred(
-    x: np.ndarray, theta: np.ndarray, declared: Mapping[str, Parameter], old: float, new: float
-) -> np.ndarray:
-    """The same draws as values of the free variables at another ``centring``.
-
-    Parameters
-    ----------
-    x
-        Values of the free variables in the order z, published, place, (..., dimension).
-    theta
-        Parameters at these draws, as in the deterministic ``theta`` of `build`, (..., parameter).
-    """
-    scored, _, knots = _split(declared)
-    names = list(declared)
-    sd = theta[..., [names.index("deviation_sd")]]
-    innovations = theta[..., [names.index(f"{CENTRED[1]}_{k:.1f}") for k in knots]]
-    away = sd * (innovations @ dev.factor(len(knots)).T)
-    found = np.array(x)
-    found[..., len(scored) : len(scored) + len(knots)] += away * (
-        1 / dev.unit(sd, new) - 1 / dev.unit(sd, old)
-    )
-    return found
 
 
 def own_view(theta: Mapping[str, Array], name: str) -> dict[str, Array]:
@@ -300,17 +276,13 @@ def with_priors(declared: Mapping[str, Parameter], changed: Mapping[str, Prior])
     return {n: dataclasses.replace(p, prior=changed[n]) if n in changed else p for n, p in declared.items()}
 
 
-CENTRED = ("place", "deviation")
-"""Parameters sampled in absolute units around what the path implies, not as scores.
-
-Data pin a benchmark's place and published capability far better than any structural parameter;
-sampling them as scores would tie every structural parameter to all of them at once.
-"""
-
-
 def is_centred(name: str) -> bool:
-    """Whether a parameter is sampled in absolute units."""
-    return name.endswith(f".{CENTRED[0]}") or name.startswith(f"{CENTRED[1]}_2")
+    """Whether a parameter is sampled in absolute units around what the path implies, not as a score.
+
+    Data pin a benchmark's place and published capability far better than any structural parameter; sampling
+    them as scores would tie every structural parameter to all of them at once.
+    """
+    return name.endswith(".place") or dev.is_knot(name)
 
 
 def ordered(declared: Mapping[str, Parameter]) -> dict[str, Parameter]:
@@ -318,12 +290,11 @@ def ordered(declared: Mapping[str, Parameter]) -> dict[str, Parameter]:
     return dict(sorted(declared.items(), key=lambda item: (is_centred(item[0]), item[1].prior.family)))
 
 
-def _split(declared: Mapping[str, Parameter]) -> tuple[dict[str, Parameter], list[str], np.ndarray]:
+def split(declared: Mapping[str, Parameter]) -> tuple[dict[str, Parameter], list[str], np.ndarray]:
     """Scored parameters, names of placed ones, and the knots of the deviation."""
     scored = {n: p for n, p in declared.items() if not is_centred(n)}
     places = [n for n in declared if n.endswith(".place")]
-    knots = np.array(sorted(float(n.split("_")[1]) for n in declared if is_centred(n) and n not in places))
-    return scored, places, knots
+    return scored, places, dev.knots_of(declared)
 
 
 def centres(
@@ -371,7 +342,7 @@ def build(
         Deterministics ``theta`` (parameter,) and ``row_log_likelihood`` (row,).
     """
     grid = fit_grid(rows)
-    scored, places, knots = _split(declared)
+    scored, places, knots = split(declared)
     coords: dict[str, Any] = {
         "parameter": list(declared),
         "scored": list(scored),
@@ -408,7 +379,7 @@ def build(
         innovations, _ = dev.innovations(published, capability, theta["deviation_sd"] / unit)
         for names_of, values in (
             (places, (place - where) / sd),
-            ([f"deviation_{k:.1f}" for k in knots], innovations),
+            (dev.names(knots), innovations),
         ):
             theta |= {n: values[i] for i, n in enumerate(names_of)}
         pm.Deterministic("theta", pt.stack([theta[n] for n in declared]), dims="parameter")
@@ -426,101 +397,6 @@ def _absolute(places: list[str], values: Array) -> dict[str, Array]:
     return {n: values[i] for i, n in enumerate(places)}
 
 
-def prior_draws(
-    names: Sequence[str],
-    declared: Mapping[str, Parameter],
-    rows: pd.DataFrame,
-    seed: int,
-    size: int,
-    centring: float | None = None,
-) -> tuple[np.ndarray, np.ndarray]:
-    """Prior draws of the joint model's free variables, labels in equal shares.
-
-    Parameters
-    ----------
-    names, declared, rows
-        As in `build`.
-    centring
-        Of the model; the one of rows that all count by default.
-
-    Returns
-    -------
-    tuple of array
-        Unconstrained values (draw, dimension) in the order z, published, place; and labels (draw,).
-    """
-    rng = np.random.default_rng(seed)
-    scored, places, knots = _split(declared)
-    label = np.arange(size) % len(names)
-    z = rng.standard_normal((size, len(scored)))
-    innovations = rng.standard_normal((size, len(knots)))
-    offsets = rng.standard_normal((size, len(places)))
-    centred = dev.centring(rows) if centring is None else centring
-    return _unconstrained(names, declared, rows, z, innovations, offsets, label, centred), label
-
-
-def _unconstrained(
-    names: Sequence[str],
-    declared: Mapping[str, Parameter],
-    rows: pd.DataFrame,
-    z: np.ndarray,
-    innovations: np.ndarray,
-    offsets: np.ndarray,
-    label: np.ndarray,
-    centring: float,
-) -> np.ndarray:
-    """Values of the free variables from scores of each kind, (draw, dimension)."""
-    scored, places, knots = _split(declared)
-    size, deviations = len(z), innovations @ dev.factor(len(knots)).T
-    theta = natural(z, scored, hyper_parameters(scored))
-    published, place = np.empty((size, len(knots))), np.empty((size, len(places)))
-    for k, name in enumerate(names):
-        mine = label == k
-        own = {n: x[mine] for n, x in theta.items()}
-        path = dyn.DYNAMICS[name](fit_grid(rows), own_view(own, name))
-        capability, where, sd = centres(path._replace(e=path.e.T), own, places, knots)
-        nats = own["deviation_sd"][:, None]
-        published[mine] = capability.T + nats / dev.unit(nats, centring) * deviations[mine]
-        place[mine] = where.T + sd * offsets[mine]
-    return np.concatenate([z, published, place], axis=1)
-
-
-def from_scores(
-    names: Sequence[str],
-    declared: Mapping[str, Parameter],
-    rows: pd.DataFrame,
-    scores: Sequence[Mapping[str, np.ndarray]],
-    seed: int,
-) -> np.ndarray:
-    """Values of the free variables of the joint model at given scores, (dynamic, draw, dimension).
-
-    Parameters
-    ----------
-    scores
-        Of each dynamic, by the names it sees, (draw,) each and the same number for all; what is missing,
-        such as parameters of the other dynamics, is drawn from the prior.
-    """
-    rng = np.random.default_rng(seed)
-    scored, places, knots = _split(declared)
-    parts = []
-    for k, (name, mine) in enumerate(zip(names, scores, strict=True)):
-        size = len(next(iter(mine.values())))
-
-        def column(full: str, name: str = name, mine: Any = mine, size: int = size) -> np.ndarray:
-            own = full.removeprefix(f"{name}.")
-            return np.asarray(mine[own]) if own in mine else rng.standard_normal(size)
-
-        wanted = (list(scored), [f"{CENTRED[1]}_{x:.1f}" for x in knots], places)
-        blocks = [
-            np.stack([column(n) for n in some], axis=1) if some else np.zeros((size, 0)) for some in wanted
-        ]
-        z, innovations, offsets = blocks
-        label = np.full(size, k)
-        parts.append(
-            _unconstrained(names, declared, rows, z, innovations, offsets, label, dev.centring(rows))
-        )
-    return np.stack(parts)
-
-
 def laws_at(name: str, rows: pd.DataFrame, theta: Mapping[str, Array]) -> list[tuple[Law, Observed]]:
     """Law and observations of each indicator under one dynamic at known parameters.
 
@@ -530,8 +406,7 @@ def laws_at(name: str, rows: pd.DataFrame, theta: Mapping[str, Array]) -> list[t
     places = [n for n in theta if n.endswith(".place")]
     knots = dev.knots(float(rows["time"].max()))
     _, where, sd = centres(path, theta, places, knots)
-    scores = np.array([theta[f"deviation_{k:.1f}"] for k in knots])
-    deviation = theta["deviation_sd"] * (dev.factor(len(knots)) @ scores)
+    deviation = dev.at_knots(theta["deviation_sd"], np.array([theta[n] for n in dev.names(knots)]))
     absolute = _absolute(places, where + sd * np.array([theta[n] for n in places]))
     return laws(rows, path, {**theta, **absolute}, deviation)
 
@@ -540,9 +415,9 @@ def median_laws(
     name: str, rows: pd.DataFrame, declared: Mapping[str, Parameter]
 ) -> list[tuple[Law, Observed]]:
     """`laws_at` the prior medians."""
-    scored, places, knots = _split(declared)
+    scored, places, knots = split(declared)
     theta = natural(np.zeros(len(scored)), scored, hyper_parameters(scored))
-    return laws_at(name, rows, theta | dict.fromkeys([*places, *(f"deviation_{k:.1f}" for k in knots)], 0.0))
+    return laws_at(name, rows, theta | dict.fromkeys([*places, *dev.names(knots)], 0.0))
 
 
 def simulate_rows(name: str, rows: pd.DataFrame, theta: Mapping[str, Array], seed: int) -> list[np.ndarray]:

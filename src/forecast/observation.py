@@ -207,11 +207,11 @@ SHARED: dict[str, Parameter] = READING | LADDER | SURVEYS
 
 def deviation_parameters(last: float) -> dict[str, Parameter]:
     """One standard-normal innovation per knot of the deviation."""
+    knots = dev.knots(last)
+    meaning = "innovation of the correlated deviation at"
     return {
-        f"deviation_{knot:.1f}": param(
-            Normal(0.0, 1.0), "sd", "measurement", f"innovation of the correlated deviation at {knot:.1f}"
-        )
-        for knot in dev.knots(last)
+        name: param(Normal(0.0, 1.0), "sd", "measurement", f"{meaning} {knot:.1f}")
+        for name, knot in zip(dev.names(knots), knots, strict=True)
     }
 
 

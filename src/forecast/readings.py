@@ -79,10 +79,10 @@ def at_draws(name: str, theta: Mapping[str, np.ndarray], grid: np.ndarray) -> Ma
     """
     path = dyn.DYNAMICS[name](grid, theta)
     places = [n for n in theta if n.endswith(".place")]
-    knots = np.array(sorted(float(n.split("_")[1]) for n in theta if n.startswith(f"{model.CENTRED[1]}_2")))
+    knots = dev.knots_of(theta)
     capability, where, sd = model.centres(path._replace(e=path.e.T), theta, places, knots)
-    innovations = np.stack([theta[f"{model.CENTRED[1]}_{k:.1f}"] for k in knots], axis=-1)
-    deviation = theta["deviation_sd"][:, None] * (innovations @ dev.factor(len(knots)).T)
+    innovations = np.stack([theta[n] for n in dev.names(knots)], axis=-1)
+    deviation = dev.at_knots(theta["deviation_sd"], innovations)
     absolute = {n: where[i] + sd[i] * theta[n] for i, n in enumerate(places)}
     columns = {n: np.asarray(x)[:, None] for n, x in {**theta, **absolute}.items()}
     return Many(columns, path, deviation, capability.T + deviation, float(knots[-1]))

@@ -1,0 +1,130 @@
+"""Values of a model's free variables, in the order z, published, place: draws, given scores, other units."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from forecast import deviation as dev
+from forecast import dynamics as dyn
+from forecast import model
+from forecast.priors import Parameter
+
+
+def prior_draws(
+    names: Sequence[str],
+    declared: Mapping[str, Parameter],
+    rows: pd.DataFrame,
+    seed: int,
+    size: int,
+    centring: float | None = None,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Prior draws of the joint model's free variables, labels in equal shares.
+
+    Parameters
+    ----------
+    names, declared, rows
+        As in `model.build`.
+    centring
+        Of the model; the one of rows that all count by default.
+
+    Returns
+    -------
+    tuple of array
+        Unconstrained values (draw, dimension) in the order z, published, place; and labels (draw,).
+    """
+    rng = np.random.default_rng(seed)
+    scored, places, knots = model.split(declared)
+    label = np.arange(size) % len(names)
+    z = rng.standard_normal((size, len(scored)))
+    innovations = rng.standard_normal((size, len(knots)))
+    offsets = rng.standard_normal((size, len(places)))
+    centred = dev.centring(rows) if centring is None else centring
+    return _unconstrained(names, declared, rows, z, innovations, offsets, label, centred), label
+
+
+def _unconstrained(
+    names: Sequence[str],
+    declared: Mapping[str, Parameter],
+    rows: pd.DataFrame,
+    z: np.ndarray,
+    innovations: np.ndarray,
+    offsets: np.ndarray,
+    label: np.ndarray,
+    centring: float,
+) -> np.ndarray:
+    """Values of the free variables from scores of each kind, (draw, dimension)."""
+    scored, places, knots = model.split(declared)
+    size = len(z)
+    theta = model.natural(z, scored, model.hyper_parameters(scored))
+    published, place = np.empty((size, len(knots))), np.empty((size, len(places)))
+    for k, name in enumerate(names):
+        mine = label == k
+        own = {n: x[mine] for n, x in theta.items()}
+        path = dyn.DYNAMICS[name](model.fit_grid(rows), model.own_view(own, name))
+        capability, where, sd = model.centres(path._replace(e=path.e.T), own, places, knots)
+        deviation = dev.at_knots(own["deviation_sd"], innovations[mine])
+        published[mine] = capability.T + deviation / dev.unit(own["deviation_sd"][:, None], centring)
+        place[mine] = where.T + sd * offsets[mine]
+    return np.concatenate([z, published, place], axis=1)
+
+
+def from_scores(
+    names: Sequence[str],
+    declared: Mapping[str, Parameter],
+    rows: pd.DataFrame,
+    scores: Sequence[Mapping[str, np.ndarray]],
+    seed: int,
+) -> np.ndarray:
+    """Values of the free variables of the joint model at given scores, (dynamic, draw, dimension).
+
+    Parameters
+    ----------
+    scores
+        Of each dynamic, by the names it sees, (draw,) each and the same number for all; what is missing,
+        such as parameters of the other dynamics, is drawn from the prior.
+    """
+    rng = np.random.default_rng(seed)
+    scored, places, knots = model.split(declared)
+    parts = []
+    for k, (name, mine) in enumerate(zip(names, scores, strict=True)):
+        size = len(next(iter(mine.values())))
+
+        def column(full: str, name: str = name, mine: Any = mine, size: int = size) -> np.ndarray:
+            own = full.removeprefix(f"{name}.")
+            return np.asarray(mine[own]) if own in mine else rng.standard_normal(size)
+
+        wanted = (list(scored), dev.names(knots), places)
+        blocks = [
+            np.stack([column(n) for n in some], axis=1) if some else np.zeros((size, 0)) for some in wanted
+        ]
+        z, innovations, offsets = blocks
+        label = np.full(size, k)
+        parts.append(
+            _unconstrained(names, declared, rows, z, innovations, offsets, label, dev.centring(rows))
+        )
+    return np.stack(parts)
+
+
+def recentred(
+    x: np.ndarray, theta: np.ndarray, declared: Mapping[str, Parameter], old: float, new: float
+) -> np.ndarray:
+    """The same draws as values of the free variables at another ``centring``.
+
+    Parameters
+    ----------
+    x
+        Values of the free variables in the order z, published, place, (..., dimension).
+    theta
+        Parameters at these draws, as in the deterministic ``theta`` of `model.build`, (..., parameter).
+    """
+    scored, _, knots = model.split(declared)
+    names = list(declared)
+    sd = theta[..., [names.index("deviation_sd")]]
+    away = dev.at_knots(sd[..., 0], theta[..., [names.index(n) for n in dev.names(knots)]])
+    found, start = np.array(x), len(scored)
+    found[..., start : start + len(knots)] += away / dev.unit(sd, new) - away / dev.unit(sd, old)
+    return found
