@@ -1,11 +1,12 @@
 """Weights of every dynamic under every worldview on many dates, against one plain PyMC fit for each cell.
 
-The plain way compiles a model and samples it with nutpie for each dynamic, worldview and date.  It is timed
-on one cell and counted once per cell; its evidence, which would take further work, is not charged.  Both ways
-see the same rows and priors on the same machine in one run; where the plain way has fewer effective draws
-than the engine, its time is scaled to match.
+The plain way compiles a model of each dynamic once, samples it with nutpie for each worldview and date, and
+bridges its draws to a Gaussian for the evidence.  It is timed on one dynamic and date and counted once per
+cell; where it has fewer effective draws than the engine, its draws are scaled to match.  Both ways see the
+same rows and priors on the same machine in one run.
 
-Run ``uv run python benchmarks/history.py``; ``--quick`` is a smoke run on few dates, indicators and draws.
+Run ``uv run python benchmarks/history.py``; ``--quick`` is a smoke run on few dates, indicators and draws,
+and ``--growth`` times 40 weeks against 4 of them, and ten noisy copies of every row against one.
 """
 
 from __future__ import annotations
@@ -21,10 +22,14 @@ os.environ.setdefault("PYTENSOR_FLAGS", "numba__fastmath=False")
 
 import arviz as az
 import jax
+import numpy as np
 import pandas as pd
+import pymc as pm
+import xarray as xr
 from plain import nuts
 
-from forecast import batch, history, inference, runs
+from forecast import batch, free_values, history, inference, model, runs
+from forecast.compilation import compile_model
 from forecast.dynamics import DYNAMICS
 
 # A cold start compiles everything.
@@ -39,6 +44,7 @@ FEW = ("metr_th50_v11", "uplift_rct_time", "code_per_engineer")
 def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="smoke run: two dates, few rows and draws")
+    parser.add_argument("--growth", action="store_true", help="how time grows with dates and rows")
     parser.add_argument("--dynamic", default="explosive", help="dynamic the plain way is timed on")
     return parser.parse_args()
 
@@ -48,12 +54,82 @@ def month_ends(inputs: batch.Inputs, count: int) -> list[pd.Timestamp]:
     return history.dates(inputs.archive, every="month")[-count:]
 
 
+def timed_history(inputs: batch.Inputs, days: list[pd.Timestamp]) -> float:
+    """Seconds of a history of one worldview, without compiling."""
+    window = history.make_window(inputs, days)
+    worldview = next(iter(inputs.worldviews.values()))
+    with tempfile.TemporaryDirectory() as store:
+        steps = history.steps(window, worldview)
+        compiled, before, took = batch.compile_once({}, window.rows, steps[0].declared), None, 0.0
+        # Compiles what the others share.
+        history.take(steps[0], compiled, None)
+        for step in steps:
+            began = time.perf_counter()
+            folder = step.save(Path(store), history.take(step, compiled, before))
+            before = history.Stored(*runs.load(folder))
+            took += time.perf_counter() - began
+    return took
+
+
+def timed_fit(inputs: batch.Inputs, copies: int) -> tuple[int, float]:
+    """Rows, and seconds of a fit to as many noisy copies of each, without compiling."""
+    rng, rows = np.random.default_rng(1), inputs.selection.rows
+    some = pd.concat([rows] * copies, ignore_index=True)
+    whole = (some["value"] % 1 == 0).to_numpy()
+    noise = 1 + 0.01 * rng.uniform(-1, 0, len(some))
+    some["value"] = np.where(whole, some["value"], some["value"] * noise)
+    declared = batch.declared_parameters(some, next(iter(inputs.worldviews.values())))
+    compiled = compile_model(batch.joint_model(some, declared))
+    data = model.data_values(declared) | model.row_data(some, np.ones(len(some)))
+    names, centring = list(DYNAMICS), float(data["centring"])
+
+    def fit(seed: int) -> None:
+        inference.sample(
+            compiled,
+            seed,
+            data=data,
+            draw_prior=lambda s, n: free_values.prior_draws(names, declared, some, s, n, centring)[0],
+        )
+
+    fit(1)
+    began = time.perf_counter()
+    fit(2)
+    return len(some), time.perf_counter() - began
+
+
+def growth(inputs: batch.Inputs) -> None:
+    """Print how time grows with dates and rows."""
+    weeks = history.dates(inputs.archive, every="week")[-40:]
+    few, many = timed_history(inputs, weeks[::-13][::-1]), timed_history(inputs, weeks)
+    print(
+        f"4 dates {few:.1f} s, 40 dates {many:.1f} s: {many / few:.1f} times for ten times the dates",
+        flush=True,
+    )
+    (one, short), (ten, long) = timed_fit(inputs, 1), timed_fit(inputs, 10)
+    print(
+        f"{one} rows {short:.1f} s, {ten} rows {long:.1f} s: {long / short:.1f} times for ten times the rows"
+    )
+
+
+def bridged(built: pm.Model, posterior: xr.Dataset) -> tuple[float, float]:
+    """Seconds to get the evidence from draws, without compiling, and its error."""
+    draws = np.concatenate([posterior[rv.name].values for rv in built.free_RVs], axis=-1)
+    compiled, rng = compile_model(built), np.random.default_rng(1)
+    inference.one_shot(compiled, rng, draws, 0, compiled.data)
+    began = time.perf_counter()
+    error = inference.one_shot(compiled, rng, draws, 0, compiled.data)[1]
+    return time.perf_counter() - began, error
+
+
 def main() -> None:
     """Print both ways and the ratio."""
     arguments = parse()
     inputs = batch.load_inputs(ROOT / "data", ROOT / "priors")
+    if arguments.growth:
+        growth(inputs)
+        return
     worldviews = list(inputs.worldviews.values())
-    days, settings, draws = month_ends(inputs, DATES), inference.Settings(), 150
+    days, settings, draws = month_ends(inputs, DATES), inference.Settings(), 400
     if arguments.quick:
         print("smoke run: its figures mean nothing")
         worldviews, days, draws = worldviews[:1], days[:2], 20
@@ -82,10 +158,18 @@ def main() -> None:
     # The middle date has a typical number of rows.
     middle = batch.at_date(inputs, days[len(days) // 2])
     rows = middle.selection.rows
-    seconds, _, posterior = nuts(arguments.dynamic, worldviews[0], rows, draws, min(250, 3 * draws))
+    compiling, sampling, built, posterior = nuts(arguments.dynamic, worldviews[0], rows, draws, draws)
+    bridging, error = bridged(built, posterior)
     ess = float(az.ess(posterior).to_array().min())
-    print(f"plain, {arguments.dynamic} as of {middle.as_of}: {seconds:.1f} s, least ESS {ess:.0f}")
-    print(f"{cells * seconds * max(1.0, least / ess) / took:.1f} times the plain way")
+    print(
+        f"plain, {arguments.dynamic} as of {middle.as_of}: compiled in {compiling:.1f} s, "
+        f"sampled in {sampling:.1f} s ({draws} draws, least ESS {ess:.0f}), "
+        f"bridged in {bridging:.1f} s (error {error:.2f})"
+    )
+    # Half of the sampling is warm-up, which better draws do not need more of.
+    each = sampling / 2 * (1 + max(1.0, least / ess)) + bridging
+    print(f"{cells * (compiling + each) / took:.1f} times, were it compiled for the rows of every cell")
+    print(f"{(len(DYNAMICS) * compiling + cells * each) / took:.1f} times the plain way")
 
 
 if __name__ == "__main__":

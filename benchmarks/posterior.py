@@ -71,13 +71,13 @@ def engine(names, rows, declared, settings):
 
 def plain(name, rows, worldview, draws):
     """Time nutpie and bridge sampling on one dynamic."""
-    sampled, built, posterior = nuts(name, worldview, rows, draws, tune=draws)
+    compiling, sampling, built, posterior = nuts(name, worldview, rows, draws, tune=draws)
     stacked = np.concatenate([posterior[rv.name].values for rv in built.free_RVs], axis=-1)
     compiled = compile_model(built)
     began = time.perf_counter()
     value, error = inference.one_shot(compiled, np.random.default_rng(1), stacked, 0, compiled.data)
     bridged = time.perf_counter() - began
-    return sampled, bridged, value, error, float(az.ess(posterior).to_array().min())
+    return compiling + sampling, bridged, value, error, float(az.ess(posterior).to_array().min())
 
 
 def peak_memory() -> float:

@@ -8,6 +8,7 @@ import json
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -252,6 +253,31 @@ def test_later_values_change_no_bit_of_an_earlier_forecast(inputs, lax, tmp_path
     assert one["content_hash"] == two["content_hash"] and one["key"] == two["key"]
 
 
+def test_a_step_that_misses_the_gate_goes_on_from_its_own_draws(pair, inputs, monkeypatch):
+    (_, step) = history.steps(pair, inputs.worldviews["neutral"])
+    start = SimpleNamespace(fit=inference.Fit(np.zeros((4, 4, 8, 1)), np.zeros((4, 4)), None, (), 0.1))
+    tries: list[tuple] = []
+
+    def advance(compiled, seed, fit, old, new, settings, tell):
+        tries.append((seed, fit, old, new, settings.final_sweeps))
+        return fit._replace(step_size=fit.step_size / 2)
+
+    def examine(compiled, fit, data, settings, *_):
+        failures = {n: ["effective sample size 3"] if len(tries) < 2 else [] for n in NAMES}
+        return batch.Judged(fit, {}, failures, {}, settings, {})
+
+    monkeypatch.setattr(inference, "advance", advance)
+    monkeypatch.setattr(batch, "examine", examine)
+    found = history._stepped(step, None, start, None, None)
+    one, two = tries
+    assert not found.failed and len(found.earlier) == 1
+    assert one[0] != two[0] and [one[4], two[4]] == list(history.STEP_SWEEPS[:2])
+    assert one[1] is start.fit and found.fit.step_size == 0.025 and two[1].step_size == 0.05
+    np.testing.assert_array_equal(one[2]["weight"], step.data(1)["weight"])
+    # The second has nothing left to bring in, and only moves.
+    assert two[2] is two[3] and one[3] is two[3]
+
+
 # What is said ---------------------------------------------------------------------------------------
 
 
@@ -391,52 +417,55 @@ def test_the_command_prints_json_and_draws(command, followed, monkeypatch, tmp_p
 # Stepping equals fitting ----------------------------------------------------------------------------
 
 
-def assert_step_equals_fit(window: history.Window, worldview, size: inference.Settings) -> None:
-    """Step through a window, fit its every later date, and compare evidence and means of parameters."""
-    declared = batch.declared_parameters(window.rows, worldview)
-    compiled = batch.compile_once({}, window.rows, declared)
+def fit_from_prior(compiled, declared, step: history.Step, seed: int) -> inference.Fit:
+    centring = float(step.data()["centring"])
 
-    def data(i: int) -> dict[str, np.ndarray]:
-        return model.data_values(declared) | model.row_data(window.rows, window.weight(i))
+    def draw_prior(s: int, n: int) -> np.ndarray:
+        return free_values.prior_draws(NAMES, declared, step.window.rows, s, n, centring)[0]
 
-    def fit(i: int, seed: int) -> inference.Fit:
-        return inference.sample(
-            compiled,
-            seed,
-            size,
-            data(i),
-            draw_prior=lambda s, n: free_values.prior_draws(
-                NAMES, declared, window.rows, s, n, float(data(i)["centring"])
-            )[0],
-        )
+    return inference.sample(compiled, seed, step.settings, step.data(), draw_prior=draw_prior)
 
-    stepped = fit(0, 1)
-    for i in range(1, len(window.inputs)):
-        old, new = data(i - 1), data(i)
-        stepped = batch.recentred(compiled, stepped, declared, old, new)
-        old |= {"centring": new["centring"]}
-        stepped = inference.advance(compiled, 10 + i, stepped, old, new, size)
-        direct = fit(i, 100 + i)
-        (a, a_se), (b, b_se) = (evidence.mean_evidence(f.log_evidence) for f in (stepped, direct))
-        assert (np.abs(a - b) < 3 * np.hypot(a_se, b_se)).all(), f"{window.inputs[i].as_of}: {a} {b}"
-        for k in range(len(NAMES)):
-            islands = [f.draws[k].mean(axis=1) for f in (stepped, direct)]
-            count = len(islands[0])
-            error = np.sqrt(sum(x.var(axis=0, ddof=1) for x in islands) / count)
-            away = (islands[0].mean(axis=0) - islands[1].mean(axis=0)) / error
-            # Means of few islands are Student's t: the same tail as 4 normal errors.
-            assert np.abs(away).max() < 4 * (1 + 6 / count)
+
+def assert_same(stepped: inference.Fit, direct: inference.Fit, date: str) -> None:
+    """Evidence within 3 combined errors, and means of the free variables within 4."""
+    (a, a_se), (b, b_se) = (evidence.mean_evidence(f.log_evidence) for f in (stepped, direct))
+    assert (np.abs(a - b) < 3 * np.hypot(a_se, b_se)).all(), f"{date}: {a} {b} {a_se} {b_se}"
+    for k, name in enumerate(NAMES):
+        islands = [f.draws[k].mean(axis=1) for f in (stepped, direct)]
+        count = len(islands[0])
+        error = np.sqrt(sum(x.var(axis=0, ddof=1) for x in islands) / count)
+        away = (islands[0].mean(axis=0) - islands[1].mean(axis=0)) / error
+        # Means of few islands are Student's t: the same tail as 4 normal errors.
+        assert np.abs(away).max() < 4 * (1 + 6 / count), f"{date}, {name}"
 
 
 def test_stepping_equals_fitting_on_few_rows(pair, inputs):
     size = inference.Settings(islands=8, chains=48, sweeps=2, final_sweeps=2)
-    assert_step_equals_fit(pair, inputs.worldviews["neutral"], size)
+    first, second = history.steps(pair, inputs.worldviews["neutral"], settings=size)
+    declared = second.declared
+    compiled = batch.compile_once({}, pair.rows, declared)
+    fit = batch.recentred(
+        compiled, fit_from_prior(compiled, declared, first, 1), declared, first.data(), second.data()
+    )
+    old = first.data() | {"centring": second.data()["centring"]}
+    stepped = inference.advance(compiled, 11, fit, old, second.data(), size)
+    assert_same(stepped, fit_from_prior(compiled, declared, second, 101), PAIR[1])
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["neutral", "rapid", "plateau"])
-def test_stepping_equals_fitting(quarters, inputs, name):
-    assert_step_equals_fit(quarters, inputs.worldviews[name], inference.Settings())
+def test_stepping_equals_fitting(quarters, inputs, name, tmp_path):
+    """What a history stores of its five later dates, against a fit of each from the prior."""
+    worldview = inputs.worldviews[name]
+    folders = history.update(quarters, [worldview], tmp_path)[name]
+    compiled: dict = {}
+    for i, (step, folder) in enumerate(zip(history.steps(quarters, worldview), folders, strict=True)):
+        program = batch.compile_once(compiled, quarters.rows, step.declared)
+        stored = history.Stored(*runs.load(folder))
+        if i:
+            assert stored.manifest["method"] == "stepped"
+            direct = fit_from_prior(program, step.declared, step, 100 + i)
+            assert_same(stored.fit, direct, step.inputs.as_of)
 
 
 def test_a_step_to_draws_that_are_not_finite_fails_the_gate_and_predicts_nothing(monkeypatch):

@@ -27,6 +27,8 @@ from forecast.worldviews import Worldview, load_worldviews
 
 Progress = Callable[[str, str, float], None]
 """Told the worldview, what is being done, and the share done."""
+Predictor = Callable[[str, xr.Dataset], xr.Dataset]
+"""A dynamic and its draws -> what `predict` returns."""
 
 GATE = {
     "ess": 400.0,
@@ -209,7 +211,7 @@ def examine(
     fit: inference.Fit,
     data: inference.Data,
     settings: inference.Settings,
-    predictor: Callable[[str, xr.Dataset], xr.Dataset] | None = None,
+    predictor: Predictor | None = None,
 ) -> Judged:
     """Put a fit before the gate.
 
@@ -238,6 +240,7 @@ def sample_until_sound(
     settings: inference.Settings,
     seed: int,
     tell: inference.Progress | None,
+    predictor: Predictor | None = None,
 ) -> Judged:
     """Fit, judge, and try again with twice the particles if the gate fails.
 
@@ -247,6 +250,8 @@ def sample_until_sound(
         Those the model is compiled for.
     data
         Hyper-parameters and `model.row_data`.
+    predictor
+        As in `examine`.
     """
     names, centring = list(DYNAMICS), float(data["centring"])
     earlier: tuple[dict[str, list[str]], ...] = ()
@@ -260,7 +265,7 @@ def sample_until_sound(
             tell,
             lambda s, n: free_values.prior_draws(names, declared, rows, s, n, centring)[0],
         )
-        judged = examine(compiled, fit, data, sizes)._replace(earlier=earlier)
+        judged = examine(compiled, fit, data, sizes, predictor)._replace(earlier=earlier)
         if not judged.failed:
             break
         earlier += (judged.failures,)

@@ -33,19 +33,23 @@ def bridge(
     import arviz as az
 
     half = len(draws) // 2
-    results = []
+    fits, points = [], []
     for fitted, used in ((draws[:half], draws[half:]), (draws[half:], draws[:half])):
         flat, own = fitted.reshape(-1, draws.shape[-1]), used.reshape(-1, draws.shape[-1])
         mean, factor = flat.mean(0), np.linalg.cholesky(np.cov(flat.T) + 1e-9 * np.eye(flat.shape[1]))
         proposed = mean + rng.standard_normal((len(own), len(mean))) @ factor.T
-
-        def log_ratio(x: np.ndarray, mean: np.ndarray = mean, factor: np.ndarray = factor) -> np.ndarray:
-            y = np.linalg.solve(factor, (x - mean).T)
-            log_q = -0.5 * (y**2).sum(0) - np.log(np.diag(factor)).sum() - 0.5 * len(mean) * np.log(2 * np.pi)
-            return np.logaddexp(log_target(x), log_target(2 * mean - x)) - np.log(2) - log_q
-
-        posterior, proposal = log_ratio(own), log_ratio(proposed)
-        ess = float(az.ess(posterior.reshape(used.shape[:2]), method="mean"))
+        x = np.concatenate([own, proposed])
+        y = np.linalg.solve(factor, (x - mean).T)
+        log_q = -0.5 * (y**2).sum(0) - np.log(np.diag(factor)).sum() - 0.5 * len(mean) * np.log(2 * np.pi)
+        fits.append((used.shape[:2], log_q))
+        points += [x, 2 * mean - x]
+    # All at once: targets are evaluated in blocks of a fixed size.
+    parts = np.split(log_target(np.concatenate(points)), np.cumsum([len(x) for x in points])[:-1])
+    results = []
+    for (shape, log_q), here, mirrored in zip(fits, parts[::2], parts[1::2], strict=True):
+        ratio = np.logaddexp(here, mirrored) - np.log(2) - log_q
+        posterior, proposal = np.split(ratio, 2)
+        ess = float(az.ess(posterior.reshape(shape), method="mean"))
         results.append(_bridge_solve(posterior, proposal, ess))
     estimates, errors = zip(*results, strict=True)
     return float(np.mean(estimates)), float(np.hypot(*errors) / 2)

@@ -249,7 +249,7 @@ def _move(
         y_next = jnp.where(accept[:, None], end, y)
         slope = jnp.where(accept[:, None], slope_end, slope)
         value = jnp.where(accept, value_end, value)
-        step_size = step_size * jnp.exp(0.5 * (chance.mean() - target))
+        step_size = step_size * jnp.exp(1.5 * (chance.mean() - target))
         moved = ((y_next - y) ** 2).mean() / 2
         total = total + jnp.stack([chance.mean(), moved]) / steps
         return y_next, value, slope, step_size, key, states.at[i].set(y_next), total

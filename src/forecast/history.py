@@ -33,12 +33,10 @@ START = "2025-01-01"
 """First day of a history, unless told otherwise."""
 EVERY = ("week", "month", "quarter", "half-year", "publication")
 """Steps of a history: Sundays, ends of such longer periods, or every day on which something was published."""
-STEP_SWEEPS = (3, 8)
-"""Sweeps at the posterior of a stepped date, and of a second try; weights and milestones mostly need few."""
+STEP_SWEEPS = (2, 3, 4)
+"""Sweeps at the posterior of a stepped date, and of further ones from there until the gate lets it pass."""
 STEP_ESS = 0.2
 """Effective share of particles at which a step puts in a posterior between; the draws come from moves."""
-STEP_TRAJECTORY = 1.0
-"""Length of a trajectory in whitened coordinates; draws are plenty, and short ones take less time."""
 STEP_ACCEPTANCE = 0.93
 """Higher than in a fit: a step resamples few particles many times, and copies of one that hardly moves from
 a narrow place would add up."""
@@ -327,12 +325,13 @@ def _fit(step: Step, compiled: Compiled, start: Stored | None, progress: batch.P
     """Step from a stored run if there is one and the gate lets the result pass; else fit from the prior."""
     data = step.data()
     tell = None if progress is None else partial(progress, step.name)
-    judged = _stepped(step, compiled, start, tell) if start else None
+    predictor = partial(batch.predict, inputs=step.inputs, declared=step.declared, seed=step.seed)
+    judged = _stepped(step, compiled, start, predictor, tell) if start else None
     method, failures = "stepped", judged.failures if judged and judged.failed else {}
     if judged is None or judged.failed:
-        method = "direct"
+        method, seed = "direct", step.draw_seed("fit")
         judged = batch.sample_until_sound(
-            compiled, step.declared, step.window.rows, data, step.settings, step.draw_seed("fit"), tell
+            compiled, step.declared, step.window.rows, data, step.settings, seed, tell, predictor
         )
     places = step.window.places[step.at]
     tree, manifest = batch.package(step.inputs, step.declared, judged, step.seed, places)
@@ -346,23 +345,29 @@ def _fit(step: Step, compiled: Compiled, start: Stored | None, progress: batch.P
     return Stored(tree, manifest | {"method": method, "step_failures": failures, "step_size": size})
 
 
-def _stepped(step: Step, compiled: Compiled, start: Stored, tell: inference.Progress | None) -> batch.Judged:
-    """Step from a stored run, in few sweeps or, if the gate does not let that pass, in more."""
+def _stepped(
+    step: Step,
+    compiled: Compiled,
+    start: Stored,
+    predictor: batch.Predictor,
+    tell: inference.Progress | None,
+) -> batch.Judged:
+    """Step from a stored run and, while the gate does not let that pass, go on moving what came out."""
     old, data = step.data(1), step.data()
-    moved = batch.recentred(compiled, start.fit, step.declared, old, data)
+    fit = batch.recentred(compiled, start.fit, step.declared, old, data)
     old = old | {"centring": data["centring"]}
-    predictor = partial(batch.predict, inputs=step.inputs, declared=step.declared, seed=step.seed)
-    for sweeps in STEP_SWEEPS:
+    earlier: tuple[dict[str, list[str]], ...] = ()
+    for attempt, sweeps in enumerate(STEP_SWEEPS):
         size = replace(
             step.settings,
             final_sweeps=min(sweeps, step.settings.final_sweeps),
             ess=STEP_ESS,
-            trajectory=STEP_TRAJECTORY,
             acceptance=STEP_ACCEPTANCE,
         )
-        seed = step.draw_seed(f"step {sweeps}")
-        fit = inference.advance(compiled, seed, moved, old, data, size, tell)
-        judged = batch.examine(compiled, fit, data, size, predictor)
+        seed = step.draw_seed(f"step {attempt}")
+        fit = inference.advance(compiled, seed, fit, old, data, size, tell)
+        judged = batch.examine(compiled, fit, data, size, predictor)._replace(earlier=earlier)
         if not judged.failed:
             break
+        old, earlier = data, (*earlier, judged.failures)
     return judged

@@ -47,7 +47,7 @@ PILOT_SWEEPS = 3
 """Sweeps at the posterior in the run that only finds where it lies."""
 PILOT_ESS = 0.3
 """Effective share of particles in the run that only finds where the posterior lies."""
-CHECKED = 96
+CHECKED = 192
 """Most draws per chain from which the evidence is checked in one shot."""
 REREAD = 192
 """Most draws per chain that are read under all labels after a step; neighbours say nearly the same."""

@@ -65,6 +65,11 @@ def _between(grid: np.ndarray, at: np.ndarray) -> np.ndarray:
     return matrix
 
 
+def _slope(grid: np.ndarray) -> np.ndarray:
+    """Matrix of the time derivative on `grid`, (time, time)."""
+    return np.asarray(np.gradient(np.eye(len(grid)), grid, axis=0))
+
+
 def _along(matrix: np.ndarray, values: Array) -> Array:
     """Apply a matrix to the last axis of NumPy values (..., n), or to a PyTensor vector."""
     return values @ matrix.T if array_module(values) is np else matrix @ values
@@ -93,10 +98,9 @@ def _reader(
     def at_all(field: str, lag: float) -> dict[str, Array]:
         return shares(_along(_between(grid, when - lag), getattr(path, field)))
 
-    slope = np.gradient(np.eye(len(grid)), grid, axis=0)
     capability = (
         _along(_between(grid, when), path.e)
-        - theta["release_gap"] * _along(_between(grid, when) @ slope, path.e)
+        - theta["release_gap"] * _along(_between(grid, when) @ _slope(grid), path.e)
         + _along(_between(dev.knots(last), when), deviation)
     )
     leader = rows["developer"].isin(obs.LEADERS).to_numpy(float)
@@ -300,14 +304,20 @@ def split(declared: Mapping[str, Parameter]) -> tuple[dict[str, Parameter], list
 def centres(
     path: Path, theta: Mapping[str, Array], places: list[str], knots: np.ndarray
 ) -> tuple[Array, Array, np.ndarray]:
-    """Where the path puts published capability (knot,) and benchmarks (benchmark,), and the latter's sd."""
+    """Where the path puts published capability (knot,) and benchmarks (benchmark,), and the latter's sd.
+
+    Published capability is that of public models, `release_gap` behind what is in use, for that is what rows
+    read: a gap sampled apart from it would have hardly any room where it is long.
+    """
     xp = array_module(path.d50)
     ids = [n.removesuffix(".place") for n in places]
     rungs = ind.rung_places(path.d50, theta["g2"], theta["g3"], theta["g4"])
     where = [path.d50 if i in ind.MESSY else rungs[ind.RUNGS[i]] - theta["mu_D"] for i in ids]
     sd = np.array([ind.MESSY_SD if i in ind.MESSY else ind.BENCHMARK_SD for i in ids])
     nowhere = np.zeros((0, *np.shape(path.d50))) if xp is np else np.zeros(0)
-    return _between(path.time, knots) @ path.e, xp.stack(where) if where else nowhere, sd
+    at = _between(path.time, knots)
+    public = at @ path.e - theta["release_gap"] * (at @ _slope(path.time) @ path.e)
+    return public, xp.stack(where) if where else nowhere, sd
 
 
 def build(

@@ -61,8 +61,6 @@ class Many(NamedTuple):
     """(draw, time)"""
     deviation: np.ndarray
     """(draw, knot)"""
-    published: np.ndarray
-    """Published capability at the knots, nats, (draw, knot)."""
     last: float
 
 
@@ -80,12 +78,12 @@ def at_draws(name: str, theta: Mapping[str, np.ndarray], grid: np.ndarray) -> Ma
     path = dyn.DYNAMICS[name](grid, theta)
     places = [n for n in theta if n.endswith(".place")]
     knots = dev.knots_of(theta)
-    capability, where, sd = model.centres(path._replace(e=path.e.T), theta, places, knots)
+    _, where, sd = model.centres(path._replace(e=path.e.T), theta, places, knots)
     innovations = np.stack([theta[n] for n in dev.names(knots)], axis=-1)
     deviation = dev.at_knots(theta["deviation_sd"], innovations)
     absolute = {n: where[i] + sd[i] * theta[n] for i, n in enumerate(places)}
     columns = {n: np.asarray(x)[:, None] for n, x in {**theta, **absolute}.items()}
-    return Many(columns, path, deviation, capability.T + deviation, float(knots[-1]))
+    return Many(columns, path, deviation, float(knots[-1]))
 
 
 def laws(rows: pd.DataFrame, many: Many) -> list[tuple[Law, Observed]]:
