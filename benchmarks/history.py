@@ -5,8 +5,7 @@ bridges its draws to a Gaussian for the evidence.  It is timed on one dynamic an
 cell; where it has fewer effective draws than the engine, its draws are scaled to match.  Both ways see the
 same rows and priors on the same machine in one run.
 
-Run ``uv run python benchmarks/history.py``; ``--quick`` is a smoke run on few dates, indicators and draws,
-and ``--growth`` times 40 weeks against 4 of them, and ten noisy copies of every row against one.
+Run ``uv run python benchmarks/history.py``; ``--quick`` is a smoke run on few dates, indicators and draws.
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ import pymc as pm
 import xarray as xr
 from plain import nuts
 
-from forecast import batch, free_values, history, inference, model, runs
+from forecast import batch, history, inference, runs
 from forecast.compilation import compile_model
 from forecast.dynamics import DYNAMICS
 
@@ -44,7 +43,6 @@ FEW = ("metr_th50_v11", "uplift_rct_time", "code_per_engineer")
 def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="smoke run: two dates, few rows and draws")
-    parser.add_argument("--growth", action="store_true", help="how time grows with dates and rows")
     parser.add_argument("--dynamic", default="explosive", help="dynamic the plain way is timed on")
     return parser.parse_args()
 
@@ -52,63 +50,6 @@ def parse() -> argparse.Namespace:
 def month_ends(inputs: batch.Inputs, count: int) -> list[pd.Timestamp]:
     """The last ends of months; the archive has rows that count for fewer than twelve quarters."""
     return history.dates(inputs.archive, every="month")[-count:]
-
-
-def timed_history(inputs: batch.Inputs, days: list[pd.Timestamp]) -> float:
-    """Seconds of a history of one worldview, without compiling."""
-    window = history.make_window(inputs, days)
-    worldview = next(iter(inputs.worldviews.values()))
-    with tempfile.TemporaryDirectory() as store:
-        steps = history.steps(window, worldview)
-        compiled, before, took = batch.compile_once({}, window.rows, steps[0].declared), None, 0.0
-        # Compiles what the others share.
-        history.take(steps[0], compiled, None)
-        for step in steps:
-            began = time.perf_counter()
-            folder = step.save(Path(store), history.take(step, compiled, before))
-            before = history.Stored(*runs.load(folder))
-            took += time.perf_counter() - began
-    return took
-
-
-def timed_fit(inputs: batch.Inputs, copies: int) -> tuple[int, float]:
-    """Rows, and seconds of a fit to as many noisy copies of each, without compiling."""
-    rng, rows = np.random.default_rng(1), inputs.selection.rows
-    some = pd.concat([rows] * copies, ignore_index=True)
-    whole = (some["value"] % 1 == 0).to_numpy()
-    noise = 1 + 0.01 * rng.uniform(-1, 0, len(some))
-    some["value"] = np.where(whole, some["value"], some["value"] * noise)
-    declared = batch.declared_parameters(some, next(iter(inputs.worldviews.values())))
-    compiled = compile_model(batch.joint_model(some, declared))
-    data = model.data_values(declared) | model.row_data(some, np.ones(len(some)))
-    names, centring = list(DYNAMICS), float(data["centring"])
-
-    def fit(seed: int) -> None:
-        inference.sample(
-            compiled,
-            seed,
-            data=data,
-            draw_prior=lambda s, n: free_values.prior_draws(names, declared, some, s, n, centring)[0],
-        )
-
-    fit(1)
-    began = time.perf_counter()
-    fit(2)
-    return len(some), time.perf_counter() - began
-
-
-def growth(inputs: batch.Inputs) -> None:
-    """Print how time grows with dates and rows."""
-    weeks = history.dates(inputs.archive, every="week")[-40:]
-    few, many = timed_history(inputs, weeks[::-13][::-1]), timed_history(inputs, weeks)
-    print(
-        f"4 dates {few:.1f} s, 40 dates {many:.1f} s: {many / few:.1f} times for ten times the dates",
-        flush=True,
-    )
-    (one, short), (ten, long) = timed_fit(inputs, 1), timed_fit(inputs, 10)
-    print(
-        f"{one} rows {short:.1f} s, {ten} rows {long:.1f} s: {long / short:.1f} times for ten times the rows"
-    )
 
 
 def bridged(built: pm.Model, posterior: xr.Dataset) -> tuple[float, float]:
@@ -125,9 +66,6 @@ def main() -> None:
     """Print both ways and the ratio."""
     arguments = parse()
     inputs = batch.load_inputs(ROOT / "data", ROOT / "priors")
-    if arguments.growth:
-        growth(inputs)
-        return
     worldviews = list(inputs.worldviews.values())
     days, settings, draws = month_ends(inputs, DATES), inference.Settings(), 400
     if arguments.quick:
