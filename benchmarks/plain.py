@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 
+import numpy as np
 import nutpie
 import pandas as pd
 import pymc as pm
 import xarray as xr
 
-from forecast import batch, model
+from forecast import batch, inference, model
+from forecast.compilation import compile_model
 from forecast.worldviews import Worldview
 
 
@@ -27,3 +30,10 @@ def nuts(
     )
     done = time.perf_counter()
     return ready - began, done - ready, built, trace["posterior"].to_dataset()
+
+
+def bridging(built: pm.Model, posterior: xr.Dataset) -> Callable[[], tuple[float, float]]:
+    """What bridges draws to their log evidence and its error; its first call compiles."""
+    draws = np.concatenate([posterior[rv.name].values for rv in built.free_RVs], axis=-1)
+    compiled = compile_model(built)
+    return lambda: inference.one_shot(compiled, np.random.default_rng(1), draws, 0, compiled.data)

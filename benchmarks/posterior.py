@@ -21,7 +21,7 @@ os.environ.setdefault("PYTENSOR_FLAGS", "numba__fastmath=False")
 import arviz as az
 import jax
 import numpy as np
-from plain import nuts
+from plain import bridging, nuts
 
 from forecast import batch, evidence, free_values, inference, model
 from forecast.compilation import compile_model
@@ -72,10 +72,9 @@ def engine(names, rows, declared, settings):
 def plain(name, rows, worldview, draws):
     """Time nutpie and bridge sampling on one dynamic."""
     compiling, sampling, built, posterior = nuts(name, worldview, rows, draws, tune=draws)
-    stacked = np.concatenate([posterior[rv.name].values for rv in built.free_RVs], axis=-1)
-    compiled = compile_model(built)
+    bridge = bridging(built, posterior)
     began = time.perf_counter()
-    value, error = inference.one_shot(compiled, np.random.default_rng(1), stacked, 0, compiled.data)
+    value, error = bridge()
     bridged = time.perf_counter() - began
     return compiling + sampling, bridged, value, error, float(az.ess(posterior).to_array().min())
 

@@ -65,9 +65,9 @@ def _unconstrained(
         mine = label == k
         own = {n: x[mine] for n, x in theta.items()}
         path = dyn.DYNAMICS[name](model.fit_grid(rows), model.own_view(own, name))
-        capability, where, sd = model.centres(path._replace(e=path.e.T), own, places, knots)
+        capability, where, sd = model.centres(path, own, places, knots)
         deviation = dev.at_knots(own["deviation_sd"], innovations[mine])
-        published[mine] = capability.T + deviation / dev.unit(own["deviation_sd"][:, None], centring)
+        published[mine] = capability + deviation / dev.unit(own["deviation_sd"][:, None], centring)
         place[mine] = where.T + sd * offsets[mine]
     return np.concatenate([z, published, place], axis=1)
 

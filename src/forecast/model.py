@@ -65,14 +65,16 @@ def _between(grid: np.ndarray, at: np.ndarray) -> np.ndarray:
     return matrix
 
 
-def _slope(grid: np.ndarray) -> np.ndarray:
-    """Matrix of the time derivative on `grid`, (time, time)."""
-    return np.asarray(np.gradient(np.eye(len(grid)), grid, axis=0))
-
-
 def _along(matrix: np.ndarray, values: Array) -> Array:
     """Apply a matrix to the last axis of NumPy values (..., n), or to a PyTensor vector."""
     return values @ matrix.T if array_module(values) is np else matrix @ values
+
+
+def _public(path: Path, at: np.ndarray, gap: Array) -> Array:
+    """Capability of public models, `gap` years behind the one in use to first order, (..., at)."""
+    here = _between(path.time, at)
+    slope = np.asarray(np.gradient(np.eye(len(path.time)), path.time, axis=0))
+    return _along(here, path.e) - gap * _along(here @ slope, path.e)
 
 
 def _reader(
@@ -80,8 +82,7 @@ def _reader(
 ) -> Callable[[str], obs.Reading]:
     """Read a path at the dates of all rows at once and hand each indicator its share.
 
-    Public models are `release_gap` years behind the capability in use, to first order; `deviation`
-    (knot,) is added to published capability, linear between knots.
+    `deviation` (knot,) is added to the capability of public models, linear between knots.
     """
     grid, when = path.time, rows["time"].to_numpy(float)
     xp = array_module(path.e)
@@ -98,11 +99,8 @@ def _reader(
     def at_all(field: str, lag: float) -> dict[str, Array]:
         return shares(_along(_between(grid, when - lag), getattr(path, field)))
 
-    capability = (
-        _along(_between(grid, when), path.e)
-        - theta["release_gap"] * _along(_between(grid, when) @ _slope(grid), path.e)
-        + _along(_between(dev.knots(last), when), deviation)
-    )
+    public = _public(path, when, theta["release_gap"])
+    capability = public + _along(_between(dev.knots(last), when), deviation)
     leader = rows["developer"].isin(obs.LEADERS).to_numpy(float)
     shortfall = theta["shortfall"] * leader + theta["shortfall_followers"] * (1 - leader)
     voluntary = rows["disclosure"].isin(["voluntary_company", "self_report"]) & rows["kind"].eq("company")
@@ -304,7 +302,7 @@ def split(declared: Mapping[str, Parameter]) -> tuple[dict[str, Parameter], list
 def centres(
     path: Path, theta: Mapping[str, Array], places: list[str], knots: np.ndarray
 ) -> tuple[Array, Array, np.ndarray]:
-    """Where the path puts published capability (knot,) and benchmarks (benchmark,), and the latter's sd.
+    """Where the path puts published capability (..., knot), benchmarks (benchmark, ...), and the latter's sd.
 
     Published capability is that of public models, `release_gap` behind what is in use, for that is what rows
     read: a gap sampled apart from it would have hardly any room where it is long.
@@ -315,8 +313,8 @@ def centres(
     where = [path.d50 if i in ind.MESSY else rungs[ind.RUNGS[i]] - theta["mu_D"] for i in ids]
     sd = np.array([ind.MESSY_SD if i in ind.MESSY else ind.BENCHMARK_SD for i in ids])
     nowhere = np.zeros((0, *np.shape(path.d50))) if xp is np else np.zeros(0)
-    at = _between(path.time, knots)
-    public = at @ path.e - theta["release_gap"] * (at @ _slope(path.time) @ path.e)
+    gap = theta["release_gap"]
+    public = _public(path, knots, gap[..., None] if xp is np and np.ndim(gap) else gap)
     return public, xp.stack(where) if where else nowhere, sd
 
 

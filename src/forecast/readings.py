@@ -78,7 +78,7 @@ def at_draws(name: str, theta: Mapping[str, np.ndarray], grid: np.ndarray) -> Ma
     path = dyn.DYNAMICS[name](grid, theta)
     places = [n for n in theta if n.endswith(".place")]
     knots = dev.knots_of(theta)
-    _, where, sd = model.centres(path._replace(e=path.e.T), theta, places, knots)
+    _, where, sd = model.centres(path, theta, places, knots)
     innovations = np.stack([theta[n] for n in dev.names(knots)], axis=-1)
     deviation = dev.at_knots(theta["deviation_sd"], innovations)
     absolute = {n: where[i] + sd[i] * theta[n] for i, n in enumerate(places)}
