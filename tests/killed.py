@@ -8,6 +8,7 @@ seen must be whole; at the end all must be as if nothing had happened.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import json
 import os
 import random
@@ -70,8 +71,7 @@ def child(todo, store: Path, out: Path, event: int | None, seconds: float | None
             if seconds is not None:
                 threading.Timer(seconds, os.kill, (os.getpid(), signal.SIGKILL)).start()
             outputs = todo.job.outputs.model_copy(update={"folder": str(out)})
-            job = todo.job.model_copy(update={"outputs": outputs})
-            todo = scheduling.Plan(todo.name, job, todo.inputs, todo.worldviews, todo.chains)
+            todo = dataclasses.replace(todo, job=todo.job.model_copy(update={"outputs": outputs}))
             with journal.lock(store):
                 scheduling.run(todo, store, contextlib.nullcontext([made.Inline()]), take=made.fit)
             os.write(write, str(count[0]).encode())

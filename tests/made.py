@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import concurrent.futures as cf
+import functools
 import os
 import signal
 import sys
@@ -97,9 +98,10 @@ def fail_rapid(step: history.Step, before: history.Stored | None) -> history.Sto
     return history.Stored(made.tree, made.manifest | {"status": "failed", "gate": gate})
 
 
-def slow(step: history.Step, before: history.Stored | None) -> history.Stored:
-    """Takes a while."""
-    time.sleep(2)
+def held(step: history.Step, before: history.Stored | None) -> history.Stored:
+    """Ends when it is told to."""
+    while not Path(os.environ["FORECAST_TEST_MARK"]).exists():
+        time.sleep(0.05)
     return fit(step, before)
 
 
@@ -147,15 +149,13 @@ class Inline:
 
 
 def main() -> None:
-    """Run a job on a store with one of these fits in processes: JOB STORE FIT WORKERS."""
-    from forecast import journal, scheduling
-    from forecast.jobs import load_job
+    """The command line, with one of these fits for that of the engine: FIT WORD...."""
+    from forecast import cli, scheduling
 
-    job, store, name, count = sys.argv[1:]
-    root = Path(__file__).parents[1]
-    with journal.lock(Path(store)):
-        todo = scheduling.read_plan(Path(job), load_job(Path(job)), root / "data", root / "priors")
-        scheduling.run(todo, Path(store), workers.local_slots(int(count)), take=getattr(made(), name))
+    name, *words = sys.argv[1:]
+    scheduling.run = functools.partial(scheduling.run, take=getattr(made(), name))
+    sys.argv = ["forecast", *words]
+    cli.main()
 
 
 def made():

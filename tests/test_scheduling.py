@@ -525,7 +525,6 @@ def write_job(path: Path, some: list[dt.date] = DAYS, **fields: object) -> Path:
     return path
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("points", [5, pytest.param(100, marks=pytest.mark.slow)])
 def test_a_batch_may_be_killed_at_any_point(tmp_path, points):
     first = write_job(tmp_path / "one.toml", worldviews=["neutral"])
@@ -537,42 +536,53 @@ def test_a_batch_may_be_killed_at_any_point(tmp_path, points):
     assert json.loads(done.stdout)["kills"] == points
 
 
-@pytest.mark.slow
-def test_of_batches_that_start_at_once_one_works(tmp_path, todo):
-    job, store = write_job(tmp_path / "job.toml", worldviews=["neutral"]), tmp_path / "store"
-    words = [sys.executable, str(ROOT / "tests/made.py"), str(job), str(store), "slow", "1"]
-    first = subprocess.Popen(words, cwd=tmp_path, stderr=subprocess.PIPE)
-    while not (store / "batch/job/log.jsonl").exists():
-        assert first.poll() is None
+@pytest.fixture
+def batches(tmp_path) -> Iterator[Callable[..., subprocess.Popen[str]]]:
+    """Starts the command on one job and store, its fits held back until the file `mark` is there."""
+    job, mark = write_job(tmp_path / "job.toml", worldviews=["neutral"]), tmp_path / "mark"
+    places = ["--store", tmp_path / "store", "--data", ROOT / "data", "--priors", ROOT / "priors"]
+    words = [sys.executable, ROOT / "tests/made.py", "held", "batch", job, *places]
+    environment = os.environ | {"FORECAST_TEST_MARK": str(mark)}
+    started = []
+
+    def start() -> subprocess.Popen[str]:
+        pipes = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "text": True}
+        started.append(subprocess.Popen(list(map(str, words)), cwd=tmp_path, env=environment, **pipes))
+        return started[-1]
+
+    yield start
+    for one in started:
+        one.kill()
+        one.wait()
+        one.stderr.close()
+
+
+@pytest.mark.parametrize("count", [3, pytest.param(8, marks=pytest.mark.slow)])
+def test_of_batches_that_start_at_once_one_works(tmp_path, batches, count):
+    store, started = tmp_path / "store", [batches() for _ in range(count)]
+    while sum(one.poll() is None for one in started) > 1:
         time.sleep(0.05)
-    others = [run_cli(job, store, tmp_path) for _ in range(2)]
-    assert [o.returncode for o in others] == [75, 75]
-    assert all(
-        o.stderr.splitlines() == [f"error: {store}: another batch is at work on this store"] for o in others
-    )
-    assert first.wait() == 0
+    (tmp_path / "mark").touch()
+    said = [one.communicate()[1] for one in started]
+    codes = [one.returncode for one in started]
+    assert sorted(codes) == [0] + [75] * (count - 1), said
+    busy = f"error: {store}: another batch is at work on this store\n"
+    assert all(text == busy for text, code in zip(said, codes, strict=True) if code)
+    assert len(hashes(store)) == len(DAYS)
 
 
 @pytest.mark.slow
-def test_workers_end_with_a_batch_that_is_killed(tmp_path):
+def test_workers_end_with_a_batch_that_is_killed(tmp_path, batches):
     psutil = pytest.importorskip("psutil")
-    job, store = write_job(tmp_path / "job.toml", worldviews=["neutral"]), tmp_path / "store"
-    words = [sys.executable, str(ROOT / "tests/made.py"), str(job), str(store), "slow", "1"]
-    killed = subprocess.Popen(words, cwd=tmp_path, stderr=subprocess.PIPE)
-    while not list(store.glob("as_of=*/*/key=*")):
+    store, killed = tmp_path / "store", batches()
+    while not (children := psutil.Process(killed.pid).children(recursive=True)):
         assert killed.poll() is None
         time.sleep(0.05)
-    children = psutil.Process(killed.pid).children(recursive=True)
+    time.sleep(5)  # for the worker to be at its fit
     killed.kill()
-    assert children and not psutil.wait_procs(children, timeout=20)[1]
+    assert not psutil.wait_procs(children, timeout=20)[1]
     with journal.lock(store):  # nobody holds it any more
         pass
-
-
-def run_cli(job: Path, store: Path, place: Path) -> subprocess.CompletedProcess[str]:
-    words = [Path(sys.executable).with_name("forecast"), "batch", job, "--store", store]
-    places = ["--data", ROOT / "data", "--priors", ROOT / "priors"]
-    return subprocess.run(list(map(str, [*words, *places])), cwd=place, capture_output=True, text=True)
 
 
 # The command ----------------------------------------------------------------------------------------------

@@ -6,7 +6,7 @@ import time
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -69,6 +69,11 @@ class Inputs:
     def as_of(self) -> str:
         """Date of the snapshot, YYYY-MM-DD."""
         return f"{self.snapshot.attrs['as_of']:%Y-%m-%d}"
+
+    @cached_property
+    def data_hash(self) -> str:
+        """Of the snapshot's content."""
+        return vintages.data_hash(self.snapshot)
 
 
 def load_inputs(data: Path, priors: Path, as_of: str | None = None) -> Inputs:
@@ -155,7 +160,7 @@ def key_content(
     """What could change the numbers of a run, and nothing else (odds do not)."""
     return {
         "as_of": inputs.as_of,
-        "data": vintages.data_hash(inputs.snapshot),
+        "data": inputs.data_hash,
         "models": vintages.data_hash(inputs.archive.models),
         "priors": {n: [p.prior.family, p.prior.a, p.prior.b] for n, p in declared.items()},
         "milestones": repr(inputs.milestones),

@@ -215,10 +215,12 @@ def steps(
         As in `update`.
     """
     settings = settings or inference.Settings()
-    priors = tuple(
-        batch.declared_parameters(window.rows, before_news(worldview, one.as_of) if wide else worldview)
-        for one in window.inputs
-    )
+    priors: tuple[dict[str, Parameter], ...]
+    if wide:
+        views = (before_news(worldview, one.as_of) for one in window.inputs)
+        priors = tuple(batch.declared_parameters(window.rows, view) for view in views)
+    else:
+        priors = (batch.declared_parameters(window.rows, worldview),) * len(window.inputs)
     rows, before, found = vintages.data_hash(window.rows), None, list[Step]()
     for at, inputs in enumerate(window.inputs):
         content = batch.key_content(inputs, priors[at], settings, seed)

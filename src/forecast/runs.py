@@ -16,6 +16,7 @@ import shutil
 import time
 import uuid
 from collections.abc import Callable, Collection, Mapping
+from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -80,9 +81,9 @@ def seed_of(text: str) -> int:
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:6], "big")
 
 
-def code_version() -> str:
-    """Version of this package and a hash of its sources, so that changed code is another key."""
-    folder = Path(__file__).parent
+@cache
+def code_version(folder: Path = Path(__file__).parent) -> str:
+    """Version of this package and a hash of its sources, as they were when first asked for."""
     digest = hashlib.sha256()
     for file in sorted(folder.rglob("*.py")):
         source = file.read_bytes()

@@ -12,7 +12,6 @@ from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
-import scoringrules
 from numpy.typing import NDArray
 from scipy import stats
 from scipy.special import logsumexp
@@ -68,6 +67,8 @@ def score_student(outcome: Outcome, forecast: Student) -> pd.DataFrame:
         of the event, ``brier``, and ``q10``, ``q50``, ``q90``; NaN where there is no forecast, and all but
         the log score and the event where the outcome is a bound or interval.
     """
+    import scoringrules  # Compiles on import, for seconds, and few commands score.
+
     law = stats.t(*forecast)
     with np.errstate(divide="ignore", invalid="ignore"):
         low, high = law.cdf(outcome.low), law.cdf(outcome.high)
@@ -96,6 +97,8 @@ def score_draws(
     seed
         Of the random ranks that values equal to draws get in the PIT (Czado, Gneiting & Held 2009).
     """
+    import scoringrules  # As above.
+
     rank = np.random.default_rng(seed).random(len(outcome.low))
     pit = weight @ (draws < outcome.low) + rank * (weight @ (draws == outcome.low))
     # NaN is above nothing, and such rows have no event.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -138,11 +138,14 @@ def check_table(table: pd.DataFrame, round_: Mapping[str, Any], day: str) -> Ite
     if not ((days == told) | (days.isna() & told.isna())).all():
         yield "horizon is not the days from origin_date to target_end_date in every row"
     left = pd.Series(True, index=table.index)
+    places = table.groupby("target").indices
     for group in round_["model_tasks"]:
-        part = table
+        ids = group["task_ids"]
         # The target first: it leaves little to look through.
-        for name in sorted(group["task_ids"], key=lambda n: n != "target"):
-            allowed = _allowed(group["task_ids"][name])
+        own = [places[t] for t in _allowed(ids["target"]) if t in places]
+        part = table.iloc[np.sort(np.concatenate(own))] if own else table.iloc[:0]
+        for name in ids if own else ():
+            allowed = _allowed(ids[name])
             part = part[part[name].isin(allowed) if allowed else part[name].isna()]
         for kind, spec in group["output_type"].items():
             mine = part[part["output_type"] == kind]
@@ -185,23 +188,46 @@ def _kind_problems(
         missing = [(t, d) for t in wanted[0] or [] for d in wanted[1] or [] if (t, d) not in present]
         for target, date in missing[:1]:
             yield f"required {kind} of {target}{f' by {date}' if date else ''} is missing"
+    yield from _task_problems(rows, kind, spec)
+
+
+def _task_problems(rows: pd.DataFrame, kind: str, spec: Mapping[str, Any]) -> Iterator[str]:
+    """Yield what is wrong with tasks one by one: the number of their rows, their sums and their order."""
     order = {} if kind == "sample" else {text: i for i, text in enumerate(_texts(spec))}
-    rows = rows.sort_values("output_type_id", key=lambda c: c.map(order)) if order else rows
-    for (_, target, end, _), task in rows.groupby(list(TASK_IDS), dropna=False, sort=False):
-        what = f"{kind} of {target}{f' by {end}' if isinstance(end, str) else ''}"
-        value, found = task["value"].to_numpy(), task["output_type_id"].tolist()
-        if kind == "sample":
-            params = spec["output_type_id_params"]
-            if not params["min_samples_per_task"] <= len(found) <= params["max_samples_per_task"]:
-                yield f"{what}: {len(found)} draws, not as many as tasks.json says"
-            if max(map(len, found)) > params.get("max_length", np.inf):
-                yield f"{what}: an output_type_id is too long"
-        elif absent := [i for i in order if i not in found]:
-            yield f"{what}: lacks {', '.join(absent)}"
-        if kind == "pmf" and not abs(value.sum() - 1) <= TOLERANCE:
-            yield f"{what}: sums to {value.sum():.12g}, not 1"
-        if kind in ("quantile", "cdf") and (np.diff(value) < 0).any():
-            yield f"{what}: falls as {'the level' if kind == 'quantile' else 'time'} rises"
+    task = rows.groupby(list(TASK_IDS), dropna=False, sort=False).ngroup()
+    rank = rows["output_type_id"].map(order) if order else 0
+    rows = rows.assign(task=task, rank=rank).sort_values(["task", "rank"], kind="stable")
+    tasks = rows.groupby("task")
+
+    def wrong(holds: pd.Series, says: Callable[[pd.DataFrame], str]) -> Iterator[str]:
+        for one in holds.index[holds]:
+            mine = tasks.get_group(one)
+            target, end = mine[["target", "target_end_date"]].iloc[0]
+            yield f"{kind} of {target}{f' by {end}' if isinstance(end, str) else ''}{says(mine)}"
+
+    if kind == "sample":
+        params, count = spec["output_type_id_params"], tasks.size()
+        low, high = params["min_samples_per_task"], params["max_samples_per_task"]
+        few = (count < low) | (count > high)
+        yield from wrong(few, lambda mine: f": {len(mine)} draws, not as many as tasks.json says")
+        longest = rows["output_type_id"].str.len().groupby(rows["task"]).max()
+        long = longest > params.get("max_length", np.inf)
+        yield from wrong(long, lambda mine: ": an output_type_id is too long")
+    else:
+        lacking = tasks["output_type_id"].nunique() < len(order)
+        yield from wrong(
+            lacking,
+            lambda mine: f": lacks {', '.join(i for i in order if i not in set(mine['output_type_id']))}",
+        )
+    if kind == "pmf":
+        total = tasks["value"].sum()
+        yield from wrong(
+            ~((total - 1).abs() <= TOLERANCE), lambda mine: f": sums to {mine['value'].sum():.12g}, not 1"
+        )
+    if kind in ("quantile", "cdf"):
+        rises = "the level" if kind == "quantile" else "time"
+        falls = (tasks["value"].diff() < 0).groupby(rows["task"]).any()
+        yield from wrong(falls, lambda mine: f": falls as {rises} rises")
 
 
 def _target_problems(folder: Path, tasks: Mapping[str, Any]) -> list[str]:
