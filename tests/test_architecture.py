@@ -39,7 +39,7 @@ FLOORS = (
     ("history", "backtest", "scorecard", "moves"),
     ("accounts", "camps", "frozen", "scenarios", "narrative", "explanations", "absorption_reports"),
     ("calibration", "disclosure", "worlds", "foresight", "foresight_reports"),
-    ("path_figures", "indicator_figures", "absorption_figures", "views"),
+    ("path_figures", "indicator_figures", "absorption_figures", "backtest_figures", "views"),
     ("page_records",),
     ("page",),
     ("jobs", "journal", "workers", "publication", "scheduling"),
@@ -76,6 +76,7 @@ TESTED_WITH = {
     "foresight_reports": "worlds",
     "page_commands": "cli",
     "absorption_figures": "page",
+    "backtest_figures": "page",
     "indicator_figures": "page",
     "path_figures": "page",
 }

@@ -13,7 +13,7 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import sync_playwright
 
-from forecast import cli, page, page_records, reports, runs, views
+from forecast import backtest_figures, cli, page, page_records, reports, runs, views
 from forecast.worldviews import load_worldviews
 from page_store import MILESTONES, NAMES, ROOT, fill, made
 
@@ -383,12 +383,32 @@ def asked(title: str = "Two years of plateau") -> list[dict]:
     return [{"worldview": w, "title": title, "weights": weights, "note": ""} for w in KNOWN]
 
 
+def backtested(skill: float = 0.5) -> dict:
+    about = {"category": "all", "rows": 30, "origins": 4}
+    names = [("none", "trend"), *((w, f) for w in KNOWN for f in ("mixture", NAMES[0]))]
+    covered = {"covered_50": 0.4, "covered_80": 0.7, "covered_95": 0.9}
+    scores = [
+        about
+        | covered
+        | {"worldview": w, "forecaster": f, "horizon": h, "log_score": -2, "log_score_se": 0.1}
+        for w, f in names
+        for h in ("all", "0-3m", "3-6m")
+    ]
+    known = {"log_score_low": skill - 0.2, "log_score_high": skill + 0.2}
+    unknown = {"log_score_low": None, "log_score_high": None}
+    against = [
+        about
+        | error
+        | {"worldview": w, "forecaster": f, "horizon": h, "baseline": "trend", "log_score": skill}
+        for w, f in names[1:]
+        for h, error in (("0-3m", known), ("3-6m", unknown))
+    ]
+    origins = [{"as_of": day} for day in ("2024-12-31", "2025-06-30")]
+    return {"truth": "2026-06-30", "origins": origins, "scores": scores, "skill": against}
+
+
 def test_what_other_commands_say_has_its_sections(visit, store, tmp_path):
-    names = {
-        "explained": explained(),
-        "scenarios": asked(),
-        "backtest": {"scores": [{"worldview": "neutral", "rows": 3, "brier": 0.25}], "skill": []},
-    }
+    names = {"explained": explained(), "scenarios": asked(), "backtest": backtested()}
     options = []
     for name, said in names.items():
         (tmp_path / f"{name}.json").write_text(json.dumps(said))
@@ -399,7 +419,23 @@ def test_what_other_commands_say_has_its_sections(visit, store, tmp_path):
     assert tab.problems == []
     assert "92 % of the information" in tab.inner_text("#absorption")
     assert "not identified" in tab.text_content("#absorption")
-    assert "takes" in tab.inner_text("#scenarios h3") and "0.25" in tab.inner_text("#backtest")
+    assert "takes" in tab.inner_text("#scenarios h3")
+    skill, coverage = (h.inner_text() for h in tab.query_selector_all("#backtest h3"))
+    # One of two horizons has an interval, under each worldview.
+    assert skill == "Mixtures beat simple baselines in 3 of 3 comparisons with an interval and lose in 0"
+    assert coverage == "80 % intervals are too narrow: 70 to 70 % of values lay inside"
+    assert "+0.50 (+0.30 to +0.70)" in tab.text_content("#backtest")
+
+
+@pytest.mark.parametrize(("skill", "said"), [(0.1, "beat simple baselines in 0 of"), (-0.5, "lose in 3")])
+def test_skill_is_claimed_only_where_the_interval_is_above_zero(skill, said):
+    assert said in backtest_figures.skill(backtested(skill))["title"]["text"]
+
+
+def test_a_backtest_without_skill_or_scores_says_so():
+    nothing = backtested() | {"scores": [], "skill": []}
+    section = page_records.backtest(nothing, lambda *_: {})
+    assert section["figures"] == [] and "was scored" in section["text"]
 
 
 def test_scenarios_without_an_answer_say_so_in_a_table():

@@ -69,7 +69,7 @@ def render(parts: Parts) -> str:
         page_records.absorption(parts.explained, figure) if parts.explained else None,
         _evidence(parts, charts, as_of),
         page_records.scenarios(parts.scenarios, figure) if parts.scenarios else None,
-        page_records.backtest(parts.backtest) if parts.backtest else None,
+        page_records.backtest(parts.backtest, figure) if parts.backtest else None,
         _data(parts),
         _provenance(parts),
     ]

@@ -140,7 +140,7 @@ def _chart(
 
 _EXPLAINED = ("--explained", "forecast explain", ("worldview", "as_of", "account", "pairs"))
 _SCENARIOS = ("--scenarios", "forecast whatif", ("worldview", "title", "weights"))
-_BACKTEST = ("--backtest", "forecast backtest", ("scores", "skill"))
+_BACKTEST = ("--backtest", "forecast backtest", ("truth", "origins", "scores", "skill"))
 
 
 def _said(path: Path | None, option: str, command: str, fields: tuple[str, ...]) -> list[dict[str, Any]]:

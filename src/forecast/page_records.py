@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from forecast import absorption_figures, figures
+from forecast import absorption_figures, backtest_figures, figures
 from forecast.schema import BELT
 
 Figure = Callable[[str, figures.Spec, Any, int | None], dict[str, Any]]
@@ -129,29 +129,59 @@ def scenarios(asked: Sequence[Mapping[str, Any]], figure: Figure) -> dict[str, A
     }
 
 
-def backtest(scored: Mapping[str, Any]) -> dict[str, Any]:
-    """The record of past forecasts.
+def backtest(scored: Mapping[str, Any], figure: Figure) -> dict[str, Any]:
+    """The record of past forecasts: every forecaster over all categories; the rest is in the Parquet table.
 
     Parameters
     ----------
     scored
-        What `forecast backtest --format json` prints: ``scores`` and ``skill``, lists of entries by
-        ``worldview``, ``forecaster``, ``category`` and ``horizon``.
+        What `forecast backtest --format json` prints.
+    figure
+        Makes a figure of a chart.
     """
-    tables = []
-    for key, title in (("scores", "Mean scores"), ("skill", "Skill against baselines")):
-        entries = scored.get(key) or []
-        plain = [{k: v for k, v in entry.items() if not isinstance(v, list | dict)} for entry in entries]
-        if plain:
-            columns = list(dict.fromkeys(k for entry in plain for k in entry))
-            rows = [[_plain(entry.get(c)) for c in columns] for entry in plain]
-            tables.append({"title": title, "columns": [c.replace("_", " ") for c in columns], "rows": rows})
+    every = dict.fromkeys(e["forecaster"] for e in scored["scores"])
+    skill = [
+        [
+            f"{e['worldview']} {e['forecaster']}",
+            e["baseline"].replace("_", " "),
+            e["horizon"],
+            str(e["rows"]),
+            f"{e['log_score']:+.2f}{_interval(e['log_score_low'], e['log_score_high'])}",
+        ]
+        for e in backtest_figures.drawn(scored["skill"], *every)
+    ]
+    scores = [
+        [
+            e["forecaster"] if e["worldview"] == "none" else f"{e['worldview']} {e['forecaster']}",
+            e["horizon"],
+            str(e["rows"]),
+            f"{e['log_score']:.2f} ± {e['log_score_se']:.2f}",
+            *(f"{100 * e[f'covered_{level}']:.0f} %" for level in (50, 80, 95)),
+        ]
+        for e in backtest_figures.drawn(scored["scores"], *every)
+    ]
+    drawn = []
+    if backtest_figures.drawn(scored["skill"]):
+        columns = ["forecaster", "against", "published after", "rows", "nats a row (90 %)"]
+        spec = backtest_figures.skill(scored)
+        drawn.append(figure("fig-skill", spec, {"columns": columns, "rows": skill}, 60))
+    if backtest_figures.drawn(scored["scores"]):
+        columns = ["forecaster", "published after", "rows", "log score", "50 %", "80 %", "95 %"]
+        spec = backtest_figures.coverage(scored)
+        drawn.append(figure("fig-coverage", spec, {"columns": columns, "rows": scores}, 60))
     text = (
-        "Forecasts made with what was known on past days, scored on what was published since. Of log score "
-        "and skill higher is better, of the Brier score lower."
+        "Forecasts made with what was known on past days, scored on what was published since. "
+        "Simple baselines have no forecast of a series that is new. "
     )
-    return {"id": "backtest", "nav": "Backtest record", "text": text, "figures": [], "tables": tables}
+    nothing = "" if drawn else "No worldview's mixture was scored."
+    return {
+        "id": "backtest",
+        "nav": "Backtest record",
+        "text": text + nothing,
+        "figures": drawn,
+        "tables": [],
+    }
 
 
-def _plain(value: Any) -> str:
-    return "" if value is None else f"{value:.3g}" if isinstance(value, float) else str(value)
+def _interval(low: float | None, high: float | None) -> str:
+    return "" if low is None or high is None else f" ({low:+.2f} to {high:+.2f})"
