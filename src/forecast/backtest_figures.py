@@ -8,7 +8,7 @@ from typing import Any
 import altair as alt
 import pandas as pd
 
-from forecast.figures import COLOURS, INK, MUTED, Spec, finish, joined, names_in, panels
+from forecast.figures import COLOURS, INK, MUTED, Spec, finish, names_in, panels
 
 SHOWN = "mixture"
 """What a worldview forecasts as a whole."""
@@ -70,7 +70,7 @@ def skill(scored: Mapping[str, Any]) -> Spec:
     return finish(
         panels(panel, "baseline", names_in(table, "baseline"), 2),
         _found(table),
-        f"forecasts from {_origins(scored)}, scored on values known on {scored['truth']}.",
+        f"forecasts of {_origins(scored)}, scored on values known on {scored['truth']}.",
         [
             "Above zero the engine predicted better, on rows for which the baseline has a forecast.",
             "Lines: 90 % bootstrap intervals over origins; none where a few origins are all there is.",
@@ -89,7 +89,7 @@ def _found(table: pd.DataFrame) -> str:
 
 def _origins(scored: Mapping[str, Any]) -> str:
     days = sorted({one["as_of"] for one in scored["origins"]})
-    return joined([days[0], days[-1]][: len(days)])
+    return " to ".join(dict.fromkeys([days[0], days[-1]]))
 
 
 def coverage(scored: Mapping[str, Any]) -> Spec:
@@ -141,6 +141,6 @@ def coverage(scored: Mapping[str, Any]) -> Spec:
     return finish(
         panels(panel, "horizon", names_in(table, "horizon"), 3),
         f"80 % intervals {verdict}: {low} to {high} % of values lay inside",
-        f"forecasts from {_origins(scored)}, scored on values known on {scored['truth']}.",
+        f"forecasts of {_origins(scored)}, scored on values known on {scored['truth']}.",
         ["Dashed: as many as there should be; below it forecasts were too sure of themselves."],
     )

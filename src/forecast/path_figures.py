@@ -22,7 +22,7 @@ PATHS: dict[str, dict[str, Any]] = {
         "axis": alt.Axis(values=[1, 2, 5, 10, 20, 50, 100]),
     },
     "H": {
-        "title": "human share H of tasks then required",
+        "title": "human share of tasks H",
         "scale": alt.Scale(domain=[0, 1]),
         "axis": alt.Axis(format="%"),
     },
