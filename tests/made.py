@@ -20,7 +20,7 @@ from forecast.dynamics import DYNAMICS
 NAMES = list(DYNAMICS)
 TIME = np.arange(2023.0, 2041.01, 0.25)
 LAX = {
-    **{"ess": 1.0, "weight_se": 1.0, "bayes_factor_se": 99.0, "agreement": 1e9},
+    **{"ess": 0.0, "weight_se": 99.0, "bayes_factor_se": 99.0, "agreement": np.inf},
     "probability_se": 0.0,
     **{"acceptance_low": 0.0, "acceptance_high": 1.0, "distance": 0.0},
 }

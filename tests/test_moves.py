@@ -22,7 +22,6 @@ ROOT = Path(__file__).parents[1]
 NAMES = list(DYNAMICS)
 PAIR = ("2025-03-31", "2025-06-30")
 TINY = inference.Settings(islands=4, chains=32, final_sweeps=1)
-LAX = made.LAX | {"ess": 0.0, "weight_se": 99.0, "agreement": np.inf}
 VALUES, ERRORS = np.array([1.5, 1.5, -0.5, 0.3]), np.array([1.0, 1.0, 1.0, 40.0])
 CUTS = np.array([0.0, 1.0])
 
@@ -107,7 +106,7 @@ def store(inputs, tmp_path_factory) -> Path:
     """A ledger of two early days, at a gate that lets everything pass."""
     folder = tmp_path_factory.mktemp("store")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(batch, "GATE", LAX)
+        patch.setattr(batch, "GATE", made.LAX)
         moves.ledger(inputs, PAIR, inputs.worldviews["neutral"], folder, settings=TINY)
     return folder
 
@@ -119,7 +118,7 @@ def told(store, inputs, monkeypatch):
     def never(*_: object, **__: object) -> None:
         raise AssertionError("fitted again")
 
-    monkeypatch.setattr(batch, "GATE", LAX)
+    monkeypatch.setattr(batch, "GATE", made.LAX)
     monkeypatch.setattr(batch, "compile_once", never)
     return lambda: moves.ledger(inputs, PAIR, inputs.worldviews["neutral"], store, settings=TINY)
 
@@ -157,7 +156,7 @@ def test_what_lies_between_a_stored_run_and_the_present_has_a_cause(
     if cause == "code":
         manifest = manifest | {"code": "0.0.1+old"}
     runs.save(tmp_path, PAIR[0], "neutral", "ab12", tree, manifest)
-    monkeypatch.setattr(batch, "GATE", LAX)
+    monkeypatch.setattr(batch, "GATE", made.LAX)
     said, present = moves._said(tmp_path, PAIR[0], "neutral"), history.Stored(*runs.load(folder))
     about = moves._differences(said, present)
     assert about["stored"]["key"] == "ab12" and bool(about["code"]) == (cause == "code")
