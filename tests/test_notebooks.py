@@ -13,7 +13,7 @@ SMALL = """
 batch.ATTEMPTS = 1
 batch.GATE |= {{"ess": 0.0, "weight_se": 9.0, "bayes_factor_se": 99.0, "agreement": float("inf")}}
 batch.GATE |= {{"acceptance_low": 0.0, "acceptance_high": 1.0, "distance": 0.0, "probability_se": 9.0}}
-settings = inference.Settings(islands=2, chains=16, steps=2, final_sweeps=1)
+settings = inference.Settings(islands=4, chains=32, steps=2, final_sweeps=4)
 as_of = "2025-01-31"
 store = Path({store!r})
 """

@@ -304,6 +304,9 @@ def test_hostile_strings_are_text(visit, parts, tmp_path):
     last = [one._replace(worldview=replace(one.worldview, title=bad)) for one in parts.last]
     said = explained()
     said[0]["words"] = [bad]
+    scored = backtested()
+    for one in (*scored["scores"], *scored["skill"]):
+        one["worldview"] = bad
     hostile = page.Parts(
         last,
         parts.dated,
@@ -312,7 +315,7 @@ def test_hostile_strings_are_text(visit, parts, tmp_path):
         dict.fromkeys(parts.milestones, bad),
         said,
         asked(bad),
-        {"scores": [{"worldview": bad}], "skill": []},
+        scored,
     )
     file = tmp_path / "hostile.html"
     page.write(page.render(hostile), file)
