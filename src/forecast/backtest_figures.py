@@ -8,29 +8,20 @@ from typing import Any
 import altair as alt
 import pandas as pd
 
-from forecast.figures import COLOURS, INK, MUTED, Spec, finish, names_in, panels
+from forecast.figures import MUTED, Spec, colour_of_worldviews, finish, names_in, panels
 
-SHOWN = "mixture"
-"""What a worldview forecasts as a whole."""
-_WORLDVIEW_COLOURS = (INK, *COLOURS[4:])
-"""None of a dynamic."""
 _LEVELS = (50, 80, 95)
+_CIRCLE = alt.Legend(symbolType="circle")
 
 
-def drawn(entries: Sequence[Mapping[str, Any]], *forecasters: str) -> list[Mapping[str, Any]]:
-    """Scores or skill over all categories of some forecasters, `SHOWN` by default, by horizon."""
-    wanted = forecasters or (SHOWN,)
-    return [
-        e for e in entries if e["forecaster"] in wanted and e["category"] == "all" and e["horizon"] != "all"
-    ]
+def by_horizon(entries: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """Scores or skill over all categories, by horizon."""
+    return [e for e in entries if e["category"] == "all" and e["horizon"] != "all"]
 
 
-def _coloured(table: pd.DataFrame) -> alt.Color:
-    names = names_in(table, "worldview")
-    scale = alt.Scale(domain=names, range=[_WORLDVIEW_COLOURS[k % 5] for k in range(len(names))])
-    return alt.Color(
-        "worldview:N", sort=names, title=None, scale=scale, legend=alt.Legend(symbolType="circle")
-    )
+def of_mixtures(entries: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """`by_horizon` of what each worldview forecasts as a whole, which the figures draw."""
+    return [e for e in by_horizon(entries) if e["forecaster"] == "mixture"]
 
 
 def skill(scored: Mapping[str, Any]) -> Spec:
@@ -42,12 +33,12 @@ def skill(scored: Mapping[str, Any]) -> Spec:
         What `forecast backtest --format json` prints.
     """
     keys = ("worldview", "horizon", "baseline", "rows", "log_score", "log_score_low", "log_score_high")
-    table = pd.DataFrame([{k: e[k] for k in keys} for e in drawn(scored["skill"])])
+    table = pd.DataFrame([{k: e[k] for k in keys} for e in of_mixtures(scored["skill"])])
     table["baseline"] = "against the " + table["baseline"].str.replace("_", " ")
     base = alt.Chart(table).encode(
         y=alt.Y("horizon:N", sort=names_in(table, "horizon"), title="published after"),
         yOffset=alt.YOffset("worldview:N", sort=names_in(table, "worldview")),
-        color=_coloured(table),
+        color=colour_of_worldviews(names_in(table, "worldview"), _CIRCLE),
         tooltip=[
             *(alt.Tooltip(f"{n}:N") for n in ("worldview", "horizon", "baseline")),
             "rows:Q",
@@ -109,7 +100,7 @@ def coverage(scored: Mapping[str, Any]) -> Spec:
                 "level": level / 100,
                 "covered": e[f"covered_{level}"],
             }
-            for e in drawn(scored["scores"])
+            for e in of_mixtures(scored["scores"])
             for level in _LEVELS
         ]
     )
@@ -118,7 +109,7 @@ def coverage(scored: Mapping[str, Any]) -> Spec:
     base = alt.Chart(table).encode(
         x=alt.X("level:Q", title="interval", scale=scale, axis=percent),
         y=alt.Y("covered:Q", title="values inside", scale=scale, axis=percent),
-        color=_coloured(table),
+        color=colour_of_worldviews(names_in(table, "worldview"), _CIRCLE),
         tooltip=[
             *(alt.Tooltip(f"{n}:N") for n in ("worldview", "horizon")),
             "rows:Q",

@@ -161,7 +161,7 @@ def key_content(
     return {
         "as_of": inputs.as_of,
         "data": inputs.data_hash,
-        "models": vintages.data_hash(inputs.archive.models),
+        "models": inputs.archive.models_hash,
         "priors": {n: [p.prior.family, p.prior.a, p.prior.b] for n, p in declared.items()},
         "milestones": repr(inputs.milestones),
         "dynamics": list(DYNAMICS),

@@ -59,6 +59,12 @@ def colour_of(names: Sequence[str]) -> alt.Color:
     return alt.Color("dynamic:N", sort=list(names), scale=scale, title=None, legend=legend)
 
 
+def colour_of_worldviews(names: Sequence[str], legend: Any = alt.Undefined) -> alt.Color:
+    """Colour by worldview, none of a dynamic while there are others."""
+    scale = alt.Scale(domain=list(names), range=[INK, *COLOURS[4:], *COLOURS[:4]][: len(names)])
+    return alt.Color("worldview:N", sort=list(names), title=None, scale=scale, legend=legend)
+
+
 def faded(shown: float = 1.0) -> Any:
     """Opacity of a mark: full, or faint while another dynamic is in focus."""
     return alt.condition(_IN_FOCUS, alt.value(shown), alt.value(shown / 6))
@@ -297,16 +303,10 @@ def milestones(table: pd.DataFrame, titles: Mapping[str, str], shown: Sequence[s
         raise nothing("milestones")
     views = names_in(chosen, "worldview")
     chosen = chosen.assign(title=chosen["milestone"].map(lambda m: _wrapped(titles[m])))
-    colour = alt.Color(
-        "worldview:N",
-        sort=views,
-        title=None,
-        scale=alt.Scale(domain=views, range=[INK, *COLOURS[4:], *COLOURS[:4]][: len(views)]),
-    )
     dash = alt.StrokeDash(
         "worldview:N", sort=views, title=None, scale=alt.Scale(domain=views, range=_DASHES[: len(views)])
     )
-    panel = _cdf(chosen, colour, dash, ["worldview:N"])
+    panel = _cdf(chosen, colour_of_worldviews(views), dash, ["worldview:N"])
     by = chosen[chosen["date"] == 2030.0].groupby("milestone", sort=False)["probability"]
     apart = str((by.max() - by.min()).idxmax())
     low, high = 100 * float(by.min()[apart]), 100 * float(by.max()[apart])

@@ -139,7 +139,6 @@ def backtest(scored: Mapping[str, Any], figure: Figure) -> dict[str, Any]:
     figure
         Makes a figure of a chart.
     """
-    every = dict.fromkeys(e["forecaster"] for e in scored["scores"])
     skill = [
         [
             f"{e['worldview']} {e['forecaster']}",
@@ -148,7 +147,7 @@ def backtest(scored: Mapping[str, Any], figure: Figure) -> dict[str, Any]:
             str(e["rows"]),
             f"{e['log_score']:+.2f}{_interval(e['log_score_low'], e['log_score_high'])}",
         ]
-        for e in backtest_figures.drawn(scored["skill"], *every)
+        for e in backtest_figures.by_horizon(scored["skill"])
     ]
     scores = [
         [
@@ -158,14 +157,14 @@ def backtest(scored: Mapping[str, Any], figure: Figure) -> dict[str, Any]:
             f"{e['log_score']:.2f} ± {e['log_score_se']:.2f}",
             *(f"{100 * e[f'covered_{level}']:.0f} %" for level in (50, 80, 95)),
         ]
-        for e in backtest_figures.drawn(scored["scores"], *every)
+        for e in backtest_figures.by_horizon(scored["scores"])
     ]
     drawn = []
-    if backtest_figures.drawn(scored["skill"]):
+    if backtest_figures.of_mixtures(scored["skill"]):
         columns = ["forecaster", "against", "published after", "rows", "nats a row (90 %)"]
         spec = backtest_figures.skill(scored)
         drawn.append(figure("fig-skill", spec, {"columns": columns, "rows": skill}, 60))
-    if backtest_figures.drawn(scored["scores"]):
+    if backtest_figures.of_mixtures(scored["scores"]):
         columns = ["forecaster", "published after", "rows", "log score", "50 %", "80 %", "95 %"]
         spec = backtest_figures.coverage(scored)
         drawn.append(figure("fig-coverage", spec, {"columns": columns, "rows": scores}, 60))

@@ -14,7 +14,7 @@ import json
 import os
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -65,6 +65,11 @@ class Archive:
     indicators: pd.DataFrame
     models: pd.DataFrame
     directory: Path
+
+    @cached_property
+    def models_hash(self) -> str:
+        """`data_hash` of the models, which every run's key has."""
+        return data_hash(self.models)
 
 
 @dataclass(frozen=True)
