@@ -39,9 +39,7 @@ def compiled():
 def start():
     """Draws from the prior, the same for every set."""
     draws = RNG.standard_normal((len(GAINS), ISLANDS, 400, DIMENSION))
-    return crowd.Crowd(
-        np.broadcast_to(draws, (SETS, *draws.shape)), np.zeros((SETS, len(GAINS), ISLANDS)), 0.3
-    )
+    return crowd.begin(np.broadcast_to(draws, (SETS, *draws.shape)), 0.3)
 
 
 def exact(y, gain, weight):
@@ -84,16 +82,37 @@ def test_every_set_gets_its_evidence_and_draws_in_one_step_and_in_two(compiled, 
                 assert flat.std(axis=0) == pytest.approx(sd, rel=0.2)
 
 
-def test_a_change_that_is_known_is_not_computed_again(compiled, start):
-    label = np.tile(np.repeat([0, 1], ISLANDS * 400), SETS)
-    each = np.repeat(np.arange(SETS), len(GAINS) * ISLANDS * 400)
-    own = {"value": Y[each], "weight": np.ones((len(each), ROWS))}
-    _, change = log_density(compiled, start.draws.reshape(-1, DIMENSION), label, own)
-    told = crowd.advance(
-        compiled, 1, start, Y, NONE, ALL, {}, SETTINGS, change.reshape(start.draws.shape[:4])
-    )
-    alone = crowd.advance(compiled, 1, start, Y, NONE, ALL, {}, SETTINGS)
-    np.testing.assert_array_equal(told.draws, alone.draws)
+def test_the_ratio_of_constants_is_read_off_draws_of_both():
+    """Densities of N(0, 1) and of e^2 N(1, 1), on islands of which none is alone."""
+    before, after = RNG.standard_normal((5, 4, 500)), 1.0 + RNG.standard_normal((5, 4, 300))
+    found = crowd.ratio(*(x - 0.5 + 2.0 for x in (before, after)))
+    assert found.shape == (5,)
+    assert np.abs(found - 2.0).max() < 4 * np.sqrt(1.0 / 1200)
+
+
+def test_the_covariance_follows_what_is_brought_in(compiled, start):
+    found = crowd.advance(compiled, 1, start, Y, NONE, ALL, {}, SETTINGS)
+    for i in range(SETS):
+        for k, gain in enumerate(GAINS):
+            X = gain * A
+            expected = np.linalg.inv(X.T @ X / NOISE**2 + np.eye(DIMENSION))
+            factor = found.factor[i, k]
+            # The prior's covariance is that of 2,400 draws.
+            np.testing.assert_allclose(factor @ factor.T, expected, rtol=0.2, atol=0.05 * expected.max())
+            assert (np.triu(factor, 1) == 0).all()
+
+
+def test_other_coordinates_carry_draws_and_covariance(start):
+    """An affine map, and one that bends: exact for the first, to second order for the other."""
+    turn = RNG.standard_normal((DIMENSION, DIMENSION))
+    found = crowd.recast(start, [lambda x: x @ turn.T + 3.0, np.sinh])
+    np.testing.assert_allclose(found.draws[:, 0], start.draws[:, 0] @ turn.T + 3.0)
+    np.testing.assert_allclose(found.draws[:, 1], np.sinh(start.draws[:, 1]))
+    for i in range(SETS):
+        root = turn @ start.factor[i, 0]
+        np.testing.assert_allclose(found.factor[i, 0] @ found.factor[i, 0].T, root @ root.T, rtol=1e-9)
+        spread = found.factor[i, 1] @ found.factor[i, 1].T
+        np.testing.assert_allclose(np.diag(spread), np.sinh(1.0) ** 2, rtol=0.2)
 
 
 def test_same_seed_same_bits(compiled, start):

@@ -21,22 +21,34 @@ def test_unit_is_a_nat_where_the_path_is_centred_and_the_sd_where_it_is_not():
 
 def test_nats_need_an_index_that_pins_every_knot():
     knots = len(dev.knots(2026.0))
-    assert dev.centring(read(knots, 3)) == 1.0
-    assert dev.centring(read(knots - 1, 200)) == 0.0
+    np.testing.assert_array_equal(dev.centring(read(knots, 3)), np.ones((2, knots)))
+    np.testing.assert_array_equal(dev.centring(read(knots - 1, 200)), [np.ones(knots), np.zeros(knots)])
 
 
 def test_rows_that_do_not_count_pin_nothing():
     rows = read(len(dev.knots(2026.0)), 5)
     weight = np.ones(len(rows))
     weight[0] = 0.0
-    assert dev.centring(rows) == dev.centring(rows, np.ones(len(rows))) == 1.0
-    assert dev.centring(rows, weight) == 0.0
+    assert (dev.centring(rows) == 1.0).all() and (dev.centring(rows, np.ones(len(rows))) == 1.0).all()
+    assert (dev.centring(rows, weight)[1] == 0.0).all()
+
+
+def test_past_the_rows_that_count_the_deviation_is_alone():
+    rows = read(30, 0, last=2026.9)
+    knots = dev.knots(2026.9)
+    weight = (rows["time"] < 2025.2).to_numpy(float)
+    with_path, in_nats = dev.centring(rows, weight)
+    # The last row that counts lies between 2025.0 and 2025.5, so it reads the deviation at both.
+    np.testing.assert_array_equal(with_path, knots <= 2025.5)
+    np.testing.assert_array_equal(in_nats, with_path)
+    assert (dev.centring(rows, np.zeros(len(rows))) == 0.0).all()
 
 
 @pytest.mark.parametrize("count", [1, 2, 9])
 def test_innovations_turn_a_draw_back_into_its_scores(count):
     rng, centre, sd = np.random.default_rng(3), np.arange(count, dtype=float), np.float64(0.6)
     scores = np.random.default_rng(3).standard_normal(count)
-    found, scale = dev.innovations(dev.draw(centre, sd, rng), centre, sd)
+    unit = np.full(count, 0.3)
+    found, scale = dev.innovations((dev.draw(centre, sd, unit, rng) - centre) * unit, sd)
     np.testing.assert_allclose(found, scores, atol=1e-12)
     assert scale[0] == sd and (scale[1:] < sd).all()

@@ -418,7 +418,7 @@ def test_the_command_prints_json_and_draws(command, followed, monkeypatch, tmp_p
 
 
 def fit_from_prior(compiled, declared, step: history.Step, seed: int) -> inference.Fit:
-    centring = float(step.data()["centring"])
+    centring = step.data()["centring"]
 
     def draw_prior(s: int, n: int) -> np.ndarray:
         return free_values.prior_draws(NAMES, declared, step.window.rows, s, n, centring)[0]
@@ -444,10 +444,8 @@ def test_stepping_equals_fitting_on_few_rows(pair, inputs):
     first, second = history.steps(pair, inputs.worldviews["neutral"], settings=size)
     declared = second.declared
     compiled = batch.compile_once({}, pair.rows, declared)
-    fit = batch.recentred(
-        compiled, fit_from_prior(compiled, declared, first, 1), declared, first.data(), second.data()
-    )
-    old = first.data() | {"centring": second.data()["centring"]}
+    start = fit_from_prior(compiled, declared, first, 1)
+    fit, old = batch.recentred(start, declared, pair.rows, first.data(), second.data())
     stepped = inference.advance(compiled, 11, fit, old, second.data(), size)
     assert_same(stepped, fit_from_prior(compiled, declared, second, 101), PAIR[1])
 

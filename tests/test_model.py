@@ -205,7 +205,7 @@ def test_published_capability_of_prior_draws_scatters_around_that_of_public_mode
         points = [as_point(one, k, names) for one in x[label == k]]
         sd = own["deviation_sd"][:, None]
         away = np.array([p["published"] for p in points]) - centre
-        scaled = away * dev.unit(sd, dev.centring(rows)) / sd
+        scaled = away * dev.unit(sd, dev.centring(rows)[1]) / sd
         covariance = np.exp(-np.abs(knots[:, None] - knots))
         assert np.abs(scaled.mean(0)).max() < 4.5 / np.sqrt(len(points))
         np.testing.assert_allclose(np.cov(scaled.T), covariance, atol=5 * np.sqrt(2 / len(points)))
@@ -234,8 +234,8 @@ def test_prior_density_of_the_model_is_that_of_the_draws(rows, evaluated, declar
             [n.removesuffix(".place") for n in names if n.endswith(".place")],
         )
         step = np.sqrt(1 - np.exp(-2 * dev.STEP / dev.TIME))
-        sd = theta["deviation_sd"] / dev.unit(theta["deviation_sd"], dev.centring(rows))
-        log_density -= knots * np.log(sd) + (knots - 1) * np.log(step)
+        sd = theta["deviation_sd"] / dev.unit(theta["deviation_sd"], dev.centring(rows)[1])
+        log_density -= np.log(sd).sum() + (knots - 1) * np.log(step)
         log_density -= sum(np.log(ind.MESSY_SD if i in ind.MESSY else ind.BENCHMARK_SD) for i in places)
         assert evaluated(*NAMES)(point)["prior"] == pytest.approx(log_density, abs=1e-8)
 
@@ -243,20 +243,30 @@ def test_prior_density_of_the_model_is_that_of_the_draws(rows, evaluated, declar
 @pytest.mark.parametrize("k", range(4))
 def test_coordinates_of_the_deviation_change_neither_rows_nor_parameters(rows, declared, evaluated, k):
     """And the density only by the logarithm of the change of units, one for each knot."""
-    names = declared(*NAMES)
-    x = {c: free_values.prior_draws(NAMES, names, rows, 5, 8, c)[0][k] for c in (0.0, 1.0)}
+    names, knots = declared(*NAMES), len(dev.knots(rows["time"].max()))
+    half = np.arange(knots) < knots // 2
+    ways = {
+        "nats": np.ones((2, knots)),
+        "sds": np.stack([np.ones(knots), np.zeros(knots)]),
+        "alone": np.zeros((2, knots)),
+        "both": np.stack([half, half]).astype(float),
+    }
+    x = {way: free_values.prior_draws(NAMES, names, rows, 5, 8, c)[0][[k]] for way, c in ways.items()}
     model, found = evaluated(*NAMES), {}
-    for c in x:
-        model.set_data({"centring": np.asarray(c)})
-        found[c] = model(as_point(x[c], k, names))
-    model.set_data({"centring": np.asarray(dev.centring(rows))})
-    moved = free_values.recentred(x[0.0], found[0.0]["theta"], names, 0.0, 1.0)
-    np.testing.assert_allclose(moved, x[1.0], rtol=1e-9, atol=1e-9)
-    np.testing.assert_allclose(found[0.0]["theta"], found[1.0]["theta"], rtol=1e-8, atol=1e-8)
-    np.testing.assert_allclose(found[0.0]["rows"], found[1.0]["rows"], rtol=1e-8, atol=1e-8)
-    knots = len(dev.knots(rows["time"].max()))
-    sd = found[1.0]["theta"][list(names).index("deviation_sd")]
-    assert found[0.0]["prior"] - found[1.0]["prior"] == pytest.approx(knots * np.log(sd), abs=1e-7)
+    for way, c in ways.items():
+        model.set_data({"centring": c})
+        found[way] = model(as_point(x[way][0], k, names))
+    model.set_data({"centring": dev.centring(rows)})
+    sd = found["nats"]["theta"][list(names).index("deviation_sd")]
+    for old in ways:
+        np.testing.assert_allclose(found[old]["theta"], found["nats"]["theta"], rtol=1e-8, atol=1e-8)
+        np.testing.assert_allclose(found[old]["rows"], found["nats"]["rows"], rtol=1e-8, atol=1e-8)
+        for new, centring in ways.items():
+            moved = free_values.recentred(NAMES[k], x[old], names, rows, ways[old], centring)
+            np.testing.assert_allclose(moved, x[new], rtol=1e-7, atol=1e-7)
+        in_sds = knots - ways[old][1].sum()
+        change = found[old]["prior"] - found["nats"]["prior"]
+        assert change == pytest.approx(in_sds * np.log(sd), abs=1e-7)
 
 
 # One likelihood however it is built -----------------------------------------------------------------

@@ -9,11 +9,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from scipy.special import logsumexp
 
-from forecast import batch, calibration, evidence, foresight, model, scenarios, worlds
+from forecast import batch, calibration, foresight, model, readings, scenarios, worlds
 from forecast.disclosure import load_plan
 from forecast.dynamics import DYNAMICS
-from sampled import prior_run
+from sampled import pooled, prior_run
 
 ROOT = Path(__file__).parents[1]
 PLAN = """
@@ -61,23 +62,36 @@ def made(setup, inputs):
 
 @pytest.fixture(scope="module")
 def days():
-    return worlds.half_years("2026-06-30", "2030-01-01")
+    return worlds.dates("2026-06-30", "2030-01-01")
+
+
+def reweighted(setup, value, tiers, days):
+    """What `worlds.follow` returns, by reweighting prior draws, which the two coarse series of the plan allow."""
+    rows, islands = setup.plan.rows, setup.half
+    found = np.zeros((len(value), len(tiers), len(days), len(DYNAMICS), islands))
+    for k, name in enumerate(DYNAMICS):
+        theta = {n: x[: islands * 500] for n, x in setup.known[name].theta.items()}
+        laws = readings.laws(rows, readings.at_draws(name, theta, model.fit_grid(rows)))
+        for w, seen in enumerate(value):
+            each = model.log_likelihood(laws, seen)
+            for t, tier in enumerate(tiers):
+                for d, day in enumerate(days):
+                    total = each[:, setup.plan.counted(tier, day)].sum(1).reshape(islands, -1)
+                    found[w, t, d, k] = pooled(logsumexp(total, axis=1) - np.log(total.shape[1]))
+    return found
 
 
 @pytest.fixture(scope="module")
 def added(setup, made, days):
-    """By reweighting alone, which the two coarse series of the plan allow."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(worlds, "LEAST", 0.0)
-        return worlds.follow_all(setup, made, NAMES, days[:3], seed=1)
+    return reweighted(setup, made.value, NAMES, days[:3])
 
 
 def test_days_are_half_years_after_the_run():
-    days = worlds.half_years("2026-06-30", "2031-07-01")
+    days = worlds.dates("2026-06-30", "2031-07-01")
     assert [f"{d:%Y-%m-%d}" for d in days[:2]] == ["2027-01-01", "2027-07-01"]
     assert len(days) == 10 and f"{days[-1]:%Y-%m-%d}" == "2031-07-01"
     # A day just after the run would show nothing new.
-    assert f"{worlds.half_years('2026-12-20', '2028-01-01')[0]:%Y-%m-%d}" == "2027-07-01"
+    assert f"{worlds.dates('2026-12-20', '2028-01-01')[0]:%Y-%m-%d}" == "2027-07-01"
 
 
 def test_truths_are_not_among_the_draws_the_engine_starts_from(setup, made):
@@ -105,7 +119,7 @@ def test_values_of_a_world_are_read_off_its_path(setup, plan, inputs):
     assert np.quantile(many.value[:, ~time], 0.01) > -1.2
 
 
-def test_evidence_by_reweighting_is_the_mean_likelihood(setup, made, plan, added):
+def test_the_rows_of_a_world_are_read_as_data_are(setup, made, plan, added):
     w = 5
     rows = plan.rows[plan.counted("A", pd.Timestamp("2028-01-01"))]
     where = np.flatnonzero(plan.counted("A", pd.Timestamp("2028-01-01")))
@@ -123,22 +137,32 @@ def test_evidence_by_reweighting_is_the_mean_likelihood(setup, made, plan, added
         assert added[w, 0, day, k].mean() == pytest.approx(exact, abs=0.02)
 
 
-def test_a_batch_that_is_not_full_changes_no_bit(setup, made, days, added, monkeypatch):
-    monkeypatch.setattr(worlds, "LEAST", 0.0)
+def test_worlds_are_followed_in_batches_of_one_size(setup, made, days, monkeypatch):
+    sizes = []
+
+    def follow(setup, value, tiers, days, seed, settings):
+        sizes.append(len(value))
+        return np.broadcast_to(value[:, :1, None, None, None], (len(value), 2, 3, len(DYNAMICS), setup.half))
+
+    monkeypatch.setattr(worlds, "follow", follow)
     few = made._replace(dynamic=made.dynamic[:30], value=made.value[:30])
-    again = worlds.follow_all(setup, few, NAMES, days[:3], seed=1)
-    np.testing.assert_array_equal(again, added[:30])
+    found = worlds.follow_all(setup, few, NAMES, days[:3], seed=1)
+    assert sizes == [20, 20] and len(found) == 30
+    np.testing.assert_array_equal(found[:, 0, 0, 0, 0], made.value[:30, 0])
 
 
-@pytest.mark.slow
-def test_stepping_agrees_with_reweighting(setup, made, days, added, monkeypatch):
-    monkeypatch.setattr(worlds, "LEAST", 1.1)
-    some = np.arange(3, 160, 20)
-    stepped = worlds.follow(setup, made.value[some], ["B"], days[2:3], "a batch")
-    for w, mine in zip(some, stepped, strict=True):
-        for k in range(len(DYNAMICS)):
-            (a, b), (e, f) = evidence.mean_evidence(np.stack([mine[0, -1, k], added[w, 1, -1, k]]))
-            assert abs(a - b) < 4 * np.hypot(e, f) + 0.05
+def test_stepping_agrees_with_reweighting(setup, made, days):
+    """On a first date, on a later one, and from tier to tier; one world of each dynamic."""
+    some = np.arange(3, 160, 40)
+    settings = dataclasses.replace(worlds.SETTINGS, chains=64)
+    stepped = worlds.follow(setup, made.value[some], NAMES, days[1:3], "a batch", settings)
+    expected = reweighted(setup, made.value[some], NAMES, days[1:3])
+    error = np.sqrt(sum(x.var(-1, ddof=1) / x.shape[-1] for x in (stepped, expected)))
+    # Errors of four islands are rough, those of all worlds together are not.
+    pooled_error = np.sqrt((error**2).mean(axis=0))
+    away = np.abs(stepped.mean(-1) - expected.mean(-1))
+    assert pooled_error.max() < 0.4
+    assert (away < 4.5 * np.maximum(error, pooled_error)).all()
 
 
 def test_the_engine_is_reliable_in_worlds_of_its_own_prior(setup, made, days, added):
@@ -162,7 +186,7 @@ def answered(setup, made, days, added, inputs, monkeypatch, tmp_path):
     monkeypatch.setattr("forecast.accounts.read", lambda *a: run)
     monkeypatch.setattr(worlds, "prepare", lambda *a: setup)
     monkeypatch.setattr(worlds, "simulate", lambda *a: made)
-    monkeypatch.setattr(worlds, "half_years", lambda *a: days[:3])
+    monkeypatch.setattr(worlds, "dates", lambda *a: days[:3])
     monkeypatch.setattr(worlds, "follow_all", lambda *a, **k: added)
     setup.run.inputs.milestones.update(inputs.milestones)
     data = tmp_path / "data"

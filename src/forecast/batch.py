@@ -258,7 +258,7 @@ def sample_until_sound(
     predictor
         As in `examine`.
     """
-    names, centring = list(DYNAMICS), float(data["centring"])
+    names, centring = list(DYNAMICS), data["centring"]
     earlier: tuple[dict[str, list[str]], ...] = ()
     for attempt in range(ATTEMPTS):
         sizes = replace(settings, sweeps=settings.sweeps * 2**attempt)
@@ -278,23 +278,21 @@ def sample_until_sound(
 
 
 def recentred(
-    compiled: Compiled,
     fit: inference.Fit,
     declared: dict[str, Parameter],
+    rows: pd.DataFrame,
     old: inference.Data,
     new: inference.Data,
-) -> inference.Fit:
-    """The same fit at the ``centring`` of other data, to start a step from."""
-    was, now = float(old["centring"]), float(new["centring"])
-    if was == now:
-        return fit
+) -> tuple[inference.Fit, dict[str, np.ndarray]]:
+    """The same fit and its data at the ``centring`` of other data, to start a step from."""
+    ways = old["centring"], new["centring"]
+    if np.array_equal(*ways):
+        return fit, dict(old)
     draws = [
-        free_values.recentred(
-            x, inference.describe(compiled, fit, k, old)["theta"].values, declared, was, now
-        )
-        for k, x in enumerate(fit.draws)
+        free_values.recentred(name, x, declared, rows, *ways)
+        for name, x in zip(DYNAMICS, fit.draws, strict=True)
     ]
-    return fit._replace(draws=np.stack(draws))
+    return fit._replace(draws=np.stack(draws)), {**old, "centring": ways[1]}
 
 
 def package(

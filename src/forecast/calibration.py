@@ -126,7 +126,7 @@ def _from_prior(program: Program, seed: int, sets: int, settings: inference.Sett
     K, islands = len(DYNAMICS), settings.islands
     count = settings.chains // K * settings.steps * settings.sweeps
     x = program.prior(seed, sets * islands * count * K).reshape(sets, islands, count, K, -1)
-    return crowd.Crowd(np.moveaxis(x, 3, 1), np.zeros((sets, K, islands)), FIRST_STEP)
+    return crowd.begin(np.moveaxis(x, 3, 1), FIRST_STEP)
 
 
 def coverage(position: np.ndarray, level: float) -> np.ndarray:

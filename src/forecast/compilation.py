@@ -53,6 +53,8 @@ class Compiled:
     """(x, label, data) -> values of `names` for each particle."""
     move: Callable[..., Any] = field(repr=False)
     """As `_move`, in single precision."""
+    slope: Callable[..., Any] = field(repr=False)
+    """(x, label, data, powers) -> value and gradient of powers . (prior, likelihood) for each particle."""
 
 
 def give_back() -> None:
@@ -159,6 +161,7 @@ def compile_model(model: pm.Model, each: tuple[str, ...] = ()) -> Compiled:
         jax.jit(batch),
         jax.jit(outputs),
         partial(in_single_precision, jax.jit(partial(_move, gradient), static_argnames=("most",))),
+        partial(in_single_precision, jax.jit(gradient)),
     )
 
 

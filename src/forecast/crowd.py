@@ -1,26 +1,30 @@
 """Fits of many simulated data sets at once, carried on to more rows in one batch of chains.
 
 What `inference.advance` does for one data set, for many that share a model but neither values nor weights of
-rows: alone, the few chains of each would leave a processor idle.  Chains of either half of the data sets
-move in coordinates learnt from the other half, which has seen rows like theirs.
+rows: alone, the few chains of each would leave a processor idle.  So few cannot learn coordinates to move in
+either; these come from a covariance that follows each data set, sharpened by the curvature of the rows that
+are brought in, as an extended Kalman filter does it.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
 from scipy.special import logsumexp
 
-from forecast.compilation import Compiled, Metric, log_densities, log_density
-from forecast.inference import coordinates, read_off
-from forecast.particles import Particles, by_island, halves, next_power, systematic
+from forecast.bridge import jackknife_values
+from forecast.compilation import Compiled, Metric, in_blocks, log_density
+from forecast.particles import Particles, by_island, moments, next_power, systematic
 from forecast.sweeps import Data, Run, Settings
 
 OWN = ("value", "weight")
 """Data of the model of which each particle gets its own."""
 TOGETHER = 20
-"""Data sets in one batch of chains, an even number."""
+"""Data sets in one batch of chains."""
+ROUNDS = 50
+"""Rounds of the fixed point of `ratio`."""
 
 
 def batches(size: int) -> list[tuple[np.ndarray, int]]:
@@ -33,13 +37,39 @@ def batches(size: int) -> list[tuple[np.ndarray, int]]:
 
 
 class Crowd(NamedTuple):
-    """Draws and evidence of every label of many data sets, an even number."""
+    """Draws and evidence of every label of many data sets."""
 
     draws: np.ndarray
     """Unconstrained draws, (set, label, island, draw, dimension)."""
     log_evidence: np.ndarray
     """Log marginal likelihood as jackknife pseudo-values, (set, label, island)."""
+    factor: np.ndarray
+    """Lower Cholesky factor of a covariance like that of the draws, (set, label, dimension, dimension)."""
     step_size: float
+
+
+def begin(draws: np.ndarray, step_size: float) -> Crowd:
+    """A crowd whose sets all have the same posteriors and an evidence of 0; draws as in `Crowd`."""
+    sets, K, islands, _, D = draws.shape
+    factor = np.stack([moments(draws[:, k].reshape(1, -1, D)).factor for k in range(K)])
+    return Crowd(draws, np.zeros((sets, K, islands)), np.broadcast_to(factor, (sets, K, D, D)), step_size)
+
+
+def recast(crowd: Crowd, maps: Sequence[Callable[[np.ndarray], np.ndarray]]) -> Crowd:
+    """The same crowd in other coordinates; the maps, one for each label, take values (..., dimension)."""
+    mean = crowd.draws.mean(axis=(2, 3))
+    away = np.swapaxes(crowd.factor, -1, -2)
+    draws, factor = [], []
+    for k, to in enumerate(maps):
+        draws.append(to(crowd.draws[:, k]))
+        ends = [to(mean[:, k, None] + sign * away[:, k]) for sign in (1.0, -1.0)]
+        factor.append(_lower(np.swapaxes(ends[0] - ends[1], -1, -2) / 2))
+    return crowd._replace(draws=np.stack(draws, axis=1), factor=np.stack(factor, axis=1))
+
+
+def _lower(root: np.ndarray) -> np.ndarray:
+    """Lower Cholesky factor of the covariance that has a square root, (..., dimension, dimension)."""
+    return np.linalg.cholesky(root @ np.swapaxes(root, -1, -2))
 
 
 def advance(
@@ -51,7 +81,6 @@ def advance(
     new: np.ndarray,
     shared: Data,
     settings: Settings,
-    change: np.ndarray | None = None,
 ) -> Crowd:
     """Carry every data set on to changed row weights by reweighting and moving, label by label.
 
@@ -67,8 +96,6 @@ def advance(
         Weights of rows before and after, (row,).
     shared
         Values of other data that differ from the model's own.
-    change
-        Log likelihood of the change at the draws, (set, label, island, draw), if it is known.
 
     Returns
     -------
@@ -80,57 +107,98 @@ def advance(
     sets, K, islands, _, D = crowd.draws.shape
     chains = max(1, s.chains // K)
 
-    def data(weight: np.ndarray, count: int) -> dict[str, np.ndarray]:
-        """For `count` particles of each set in a row."""
-        each = np.broadcast_to(weight, value.shape)
-        own = {"value": np.repeat(value, count, axis=0), "weight": np.repeat(each, count, axis=0)}
-        return {**compiled.data, **shared, **own}
+    def data(weight: np.ndarray, count: int) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+        """Labels and data of the model for `count` particles of each label of each set in a row.
 
-    def label(count: int) -> np.ndarray:
-        return np.tile(np.repeat(np.arange(K), islands * count), sets)
+        Weights are those of all, (row,), or of each, (set, label, row).
+        """
+        own = {"value": value[:, None], "weight": weight}
+        flat = {
+            n: np.broadcast_to(x, (sets, K, value.shape[1])).reshape(sets * K, -1) for n, x in own.items()
+        }
+        each = {name: np.repeat(x, count, axis=0) for name, x in flat.items()}
+        return np.tile(np.repeat(np.arange(K), count), sets), {**compiled.data, **shared, **each}
 
-    x, power, log_z = crowd.draws, np.zeros(sets), np.zeros((sets, K, islands))
+    def gain(x: np.ndarray) -> np.ndarray:
+        """Log likelihood of the change at draws, (set, label, island, draw)."""
+        _, found = log_density(compiled, x.reshape(-1, D), *data(new - old, islands * x.shape[3]))
+        return found.reshape(x.shape[:-1])
+
+    x, factor, power = crowd.draws, crowd.factor, np.zeros((sets, K))
+    change, steps = gain(x), list[tuple[np.ndarray, np.ndarray]]()
     while power.min() < 1.0:
-        count = x.shape[3]
-        if change is None:
-            inputs = data(new - old, K * islands * count)
-            _, gain = log_density(compiled, x.reshape(-1, D), label(count), inputs)
-            change = gain.reshape(x.shape[:4])
-        higher = np.array([_next(c, p, s.ess) for c, p in zip(change, power, strict=True)])
-        weight = (higher - power)[:, None, None, None] * change
-        even = weight - logsumexp(weight, axis=-1, keepdims=True)
-        log_z += logsumexp(weight, axis=-1) - np.log(count)
-        power, change = higher, None
-        metric = _coordinates(x.reshape(sets, -1, D), even.reshape(sets, -1))
-        chosen = np.stack([systematic(run.rng, w, chains) for w in weight.reshape(-1, count)])
+        pairs = zip(change.reshape(sets * K, islands, -1), power.ravel(), strict=True)
+        higher = np.array([_next(c, p, s.ess) for c, p in pairs]).reshape(sets, K)
+        step, power = (higher - power)[..., None, None], higher
+        weight = (step * change).reshape(-1, x.shape[3])
+        chosen = np.stack([systematic(run.rng, w, chains) for w in weight])
         origin = np.take_along_axis(x, chosen.reshape(*x.shape[:3], chains, 1), axis=3)
-        inputs = data(old + power[:, None] * (new - old), K * islands * chains)
-        sweeps = s.final_sweeps if power.min() == 1.0 else s.sweeps
+        mean, nowhere = origin.mean(axis=(2, 3)), np.zeros((sets * K, D))
+        factor = _sharpened(compiled, mean, factor, step[..., 0], data(new - old, D + 1))
+        label, inputs = data(old + power[..., None] * (new - old), islands * chains)
         states = run.stage(
             origin.reshape(-1, D),
-            label(chains),
+            label,
             ((0.0, 1.0, 1.0), inputs),
             float(power.mean()),
-            metric,
-            sweeps,
+            Metric(nowhere, factor.reshape(-1, D, D), np.zeros((sets * K, D, D)), nowhere),
+            s.final_sweeps if power.min() == 1.0 else s.sweeps,
             s.steps,
         )
         x = by_island(states, sets * K * islands).reshape(*x.shape[:3], -1, D)
-    count = x.shape[3]
-    joint = np.add(*log_densities(compiled, x.reshape(-1, D), data(new, K * islands * count)))
-    parts = zip(crowd.log_evidence, log_z, joint.reshape(*x.shape[:4], K), strict=True)
-    return Crowd(x, np.stack([read_off(*part) for part in parts]), run.step_size)
+        before, change = change, gain(x)
+        steps.append((step * before, step * change))
+
+    def carried(used: np.ndarray) -> np.ndarray:
+        found = crowd.log_evidence[:, :, used].mean(axis=-1)
+        return np.asarray(found + sum(ratio(a[:, :, used], b[:, :, used]) for a, b in steps))
+
+    return Crowd(x, jackknife_values(carried, islands), factor, run.step_size)
+
+
+def ratio(before: np.ndarray, after: np.ndarray) -> np.ndarray:
+    """Log ratio of normalising constants, from log ratios of densities at draws of both (Bennett 1976).
+
+    Parameters
+    ----------
+    before, after
+        At draws of the first density and of the second, (..., island, draw).
+    """
+    x = np.concatenate([before, after], axis=-1).reshape(*before.shape[:-2], -1)
+    n, m = (np.prod(part.shape[-2:]) for part in (before, after))
+    found = np.zeros((*x.shape[:-1], 1))
+    for _ in range(ROUNDS):
+        mixed = np.logaddexp(np.log(n), np.log(m) + x - found)
+        found = logsumexp(x - mixed, axis=-1, keepdims=True) - logsumexp(-mixed, axis=-1, keepdims=True)
+    return np.asarray(found[..., 0])
 
 
 def _next(change: np.ndarray, power: float, ess: float) -> float:
-    """Next power of one data set: the least that any label allows."""
-    nothing = np.zeros((*change.shape[1:], 1))
-    parts = [Particles(nothing, nothing, c[..., None]) for c in change]
-    return 1.0 if power == 1.0 else min(next_power(part, np.zeros(1), power, ess) for part in parts)
+    """Next power of one label of one data set, with the change at its draws, (island, draw)."""
+    nothing = np.zeros((*change.shape, 1))
+    part = Particles(nothing, nothing, change[..., None])
+    return 1.0 if power == 1.0 else next_power(part, np.zeros(1), power, ess)
 
 
-def _coordinates(x: np.ndarray, log_weight: np.ndarray) -> Metric:
-    """For each half of the data sets, the spread within sets of the other half."""
-    weight = np.exp(log_weight - logsumexp(log_weight, axis=1, keepdims=True))
-    centred = x - np.einsum("sp,spd->sd", weight, x)[:, None]
-    return coordinates(halves(centred, np.log(np.maximum(weight, 1e-300))))
+def _sharpened(
+    compiled: Compiled,
+    mean: np.ndarray,
+    factor: np.ndarray,
+    step: np.ndarray,
+    inputs: tuple[np.ndarray, Data],
+) -> np.ndarray:
+    """Factors after a step of the power, (set, label, dimension, dimension), by the extended Kalman filter.
+
+    The curvature of the log likelihood is read off its slopes at the mean and one standard deviation away
+    from it along every coordinate; where it bends upwards it changes nothing.
+    """
+    D, (label, data) = mean.shape[-1], inputs
+    away = np.concatenate([np.zeros((*mean.shape[:2], 1, D)), np.swapaxes(factor, -1, -2)], axis=2)
+    points, likelihood = (mean[:, :, None] + away).reshape(-1, D), np.array([0.0, 1.0])
+    _, found = in_blocks(
+        lambda x, k, own: compiled.slope(x, k, own, likelihood), (points, label), data, compiled.each
+    )
+    slope = np.nan_to_num(found.astype(float), posinf=0.0, neginf=0.0).reshape(away.shape) @ factor
+    bent = slope[:, :, :1] - slope[:, :, 1:]
+    curvature, axes = np.linalg.eigh((bent + np.swapaxes(bent, -1, -2)) / 2)
+    return _lower(factor @ (axes / np.sqrt(1 + step * np.maximum(curvature, 0.0))[:, :, None]))

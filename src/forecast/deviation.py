@@ -51,46 +51,51 @@ def at_knots(sd: np.ndarray, scores: np.ndarray) -> np.ndarray:
     return np.asarray(sd)[..., None] * (scores @ factor(scores.shape[-1]).T)
 
 
-def innovations(values: Array, centre: Array, sd: Array) -> tuple[Array, Array]:
-    """Standard-normal innovations of an Ornstein-Uhlenbeck process around `centre`, and their sds."""
-    xp = array_module(values, sd)
+def innovations(deviation: Array, sd: Array) -> tuple[Array, Array]:
+    """Standard-normal innovations of an Ornstein-Uhlenbeck process of mean zero, and their sds, (knot,)."""
+    xp = array_module(deviation, sd)
     rho = float(np.exp(-STEP / TIME))
-    away = values - centre
-    scale = np.full(int(np.shape(centre)[0]) if xp is np else centre.type.shape[0] or 0, np.sqrt(1 - rho**2))
-    scale[0] = 1.0
-    before = xp.concatenate([0.0 * away[:1], rho * away[:-1]])
-    return (away - before) / (sd * scale), sd * scale
+    count = len(deviation) if xp is np else deviation.type.shape[0]
+    scale = np.where(np.arange(count) == 0, 1.0, np.sqrt(1 - rho**2))
+    before = xp.concatenate([0.0 * deviation[:1], rho * deviation[:-1]])
+    return (deviation - before) / (sd * scale), sd * scale
 
 
-def log_density(values: Array, centre: Array, sd: Array) -> Array:
-    """Log density of an Ornstein-Uhlenbeck process at the knots."""
-    scores, scale = innovations(values, centre, sd)
-    return (-0.5 * scores**2 - pt.log(scale) - 0.5 * np.log(2 * np.pi)).sum()
+def log_density(values: Array, centre: Array, sd: Array, unit: Array) -> Array:
+    """Log density at the knots of `centre` and a deviation in some units of nats each."""
+    scores, scale = innovations((values - centre) * unit, sd)
+    return (-0.5 * scores**2 - pt.log(scale / unit) - 0.5 * np.log(2 * np.pi)).sum()
 
 
-def draw(centre: np.ndarray, sd: np.ndarray, rng: np.random.Generator, size: Any = None) -> np.ndarray:
-    """One draw of the process at the knots."""
-    return centre + at_knots(sd, rng.standard_normal(len(centre)))
+def draw(
+    centre: np.ndarray, sd: np.ndarray, unit: np.ndarray, rng: np.random.Generator, size: Any = None
+) -> np.ndarray:
+    """One draw of what `log_density` is the density of, (knot,)."""
+    return centre + at_knots(sd, rng.standard_normal(len(centre))) / unit
 
 
-def centring(rows: pd.DataFrame, weight: np.ndarray | None = None) -> float:
-    """Whether published capability is sampled in nats, 1, or its deviation in units of its sd, 0.
+def centring(rows: pd.DataFrame, weight: np.ndarray | None = None) -> np.ndarray:
+    """The coordinates in which the deviation is sampled at each knot, (2, knot).
 
-    Where readings of the capability index pin published capability at every knot, it hardly depends on the
-    sd and only nats leave the two apart.  Where they do not, nats would hold the sd to what the knots
-    happen to be, and a sampler would hardly reach small ones (the funnel of Neal 2003).
+    First, whether published capability is sampled there, 1, or the deviation alone, 0: rows pin the sum at
+    knots they reach, and at later ones a sum would have to follow the path wherever that goes.  Second,
+    whether it is in nats, 1, or in units of the deviation's sd, 0: where readings of the capability index
+    pin every knot that rows reach, the sum hardly depends on the sd and only nats leave the two apart; where
+    they do not, nats would hold the sd to what the knots happen to be, and a sampler would hardly reach
+    small ones (the funnel of Neal 2003).
 
     Parameters
     ----------
     weight
         Of each row, (row,); all count by default.
     """
-    read = rows["indicator"].eq("capability_index").to_numpy()
-    if weight is not None:
-        read = read & (weight != 0.0)
-    return float(read.sum() >= len(knots(float(rows["time"].max()))))
+    counts = np.ones(len(rows), bool) if weight is None else np.asarray(weight) != 0.0
+    at = knots(float(rows["time"].max()))
+    reached = at < rows["time"].to_numpy(float)[counts].max(initial=-np.inf) + STEP
+    read = rows["indicator"].eq("capability_index").to_numpy() & counts
+    return np.stack([reached, reached & (read.sum() >= reached.sum())]).astype(float)
 
 
-def unit(sd: Array, centred: Array) -> Array:
-    """Nats in one unit of the deviation as it is sampled: 1 if `centred` is 1, its sd if it is 0."""
-    return sd ** (1.0 - centred)
+def unit(sd: Array, in_nats: Array) -> Array:
+    """Nats in one unit of the deviation as it is sampled: 1 if `in_nats` is 1, its sd if it is 0."""
+    return sd ** (1.0 - in_nats)

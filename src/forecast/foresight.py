@@ -144,7 +144,7 @@ def value(
     plan: Plan,
     names: Sequence[str],
     size: int,
-    end: str,
+    days: Sequence[pd.Timestamp],
     seed: int,
     report: inference.Progress | None = None,
 ) -> dict[str, Any]:
@@ -156,8 +156,8 @@ def value(
         Tiers; the others are compared with the first.
     size
         Number of worlds, rounded up to as many of each dynamic.
-    end
-        Last day looked at, YYYY-MM-DD.
+    days
+        Days looked at, in order.
 
     Returns
     -------
@@ -170,7 +170,6 @@ def value(
     """
     setup = worlds.prepare(run, plan, report)
     made = worlds.simulate(setup, run.inputs.milestones, -(-size // len(DYNAMICS)), seed)
-    days = worlds.half_years(run.as_of, end)
     added = worlds.follow_all(setup, made, names, days, seed, report=report)
     now = evidence.mean_evidence(run.log_evidence)[0]
     seen = believed(now, run.odds, added.mean(-1), made.dynamic, made.passage, days)

@@ -30,7 +30,7 @@ def value(
     worldview: Annotated[str, typer.Option(help="Worldview whose posterior makes the worlds.")] = "neutral",
     worlds: Annotated[int, typer.Option(min=4, help="Simulated worlds, as many of each dynamic.")] = 500,
     quick: Annotated[
-        bool, typer.Option("--quick", help="40 worlds, tiers A to D, dates to 2028: minutes, not hours.")
+        bool, typer.Option("--quick", help="40 worlds, tiers A to D, January of 2027 and 2028: minutes.")
     ] = False,
     tier: Annotated[
         list[str] | None, typer.Option(help="Tier of data/disclosure.toml; repeat for several. Default all.")
@@ -45,21 +45,22 @@ def value(
     from forecast import accounts, batch, foresight, foresight_reports, runs, vintages
     from forecast.disclosure import load_plan
     from forecast.schema import InputError
+    from forecast.worlds import dates
     from forecast.worldviews import pick_worldviews
 
     folders = data or home("data"), priors or home("priors")
     inputs = batch.load_inputs(*folders)
     chosen = pick_worldviews(inputs.worldviews, [worldview])
-    end, size = ("2028-01-01", 40) if quick else ("2031-07-01", worlds)
+    end, months, size = ("2028-01-01", (1,), 40) if quick else ("2031-07-01", (1, 7), worlds)
     plan = load_plan(folders[0] / "disclosure.toml", inputs.archive, inputs.as_of, end)
-    names = plan.pick(tier or (QUICK if quick else ()))
+    names, days = plan.pick(tier or (QUICK if quick else ())), dates(inputs.as_of, end, months)
     with progress_bar() as tell:
         folder = batch.update(inputs, chosen, store, progress=tell)[0]
         content = {
             "run": folder.name,
             "plan": [vintages.data_hash(plan.rows), {n: plan.tiers[n].series for n in names}],
             "worlds": size,
-            "end": end,
+            "dates": [f"{day:%Y-%m-%d}" for day in days],
             "seed": seed,
             "code": runs.code_version(),
         }
@@ -68,7 +69,7 @@ def value(
             run = accounts.read(folder, inputs, chosen[0])
             if run.manifest["status"] != "done":
                 raise InputError(f"{folder}: failed its gate, so no world can be drawn from it")
-            return foresight.value(run, plan, names, size, end, seed, partial(tell, worldview))
+            return foresight.value(run, plan, names, size, days, seed, partial(tell, worldview))
 
         found = runs.once(store / "foreseen" / f"{runs.run_key(content)}.json", foresee)
     show_found(found, output, lambda: foresight_reports.tables(found))

@@ -20,7 +20,7 @@ def prior_draws(
     rows: pd.DataFrame,
     seed: int,
     size: int,
-    centring: float | None = None,
+    centring: np.ndarray | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Prior draws of the joint model's free variables, labels in equal shares.
 
@@ -54,7 +54,7 @@ def _unconstrained(
     innovations: np.ndarray,
     offsets: np.ndarray,
     label: np.ndarray,
-    centring: float,
+    centring: np.ndarray,
 ) -> np.ndarray:
     """Values of the free variables from scores of each kind, (draw, dimension)."""
     scored, places, knots = model.split(declared)
@@ -67,7 +67,9 @@ def _unconstrained(
         path = dyn.DYNAMICS[name](model.fit_grid(rows), model.own_view(own, name))
         capability, where, sd = model.centres(path, own, places, knots)
         deviation = dev.at_knots(own["deviation_sd"], innovations[mine])
-        published[mine] = capability + deviation / dev.unit(own["deviation_sd"][:, None], centring)
+        with_path, in_nats = centring
+        unit = dev.unit(own["deviation_sd"][:, None], in_nats)
+        published[mine] = with_path * capability + deviation / unit
         place[mine] = where.T + sd * offsets[mine]
     return np.concatenate([z, published, place], axis=1)
 
@@ -78,6 +80,7 @@ def from_scores(
     rows: pd.DataFrame,
     scores: Sequence[Mapping[str, np.ndarray]],
     seed: int,
+    centring: np.ndarray | None = None,
 ) -> np.ndarray:
     """Values of the free variables of the joint model at given scores, (dynamic, draw, dimension).
 
@@ -86,8 +89,11 @@ def from_scores(
     scores
         Of each dynamic, by the names it sees, (draw,) each and the same number for all; what is missing,
         such as parameters of the other dynamics, is drawn from the prior.
+    centring
+        Of the model; the one of rows that all count by default.
     """
     rng = np.random.default_rng(seed)
+    centred = dev.centring(rows) if centring is None else centring
     scored, places, knots = model.split(declared)
     parts = []
     for k, (name, mine) in enumerate(zip(names, scores, strict=True)):
@@ -103,28 +109,38 @@ def from_scores(
         ]
         z, innovations, offsets = blocks
         label = np.full(size, k)
-        parts.append(
-            _unconstrained(names, declared, rows, z, innovations, offsets, label, dev.centring(rows))
-        )
+        parts.append(_unconstrained(names, declared, rows, z, innovations, offsets, label, centred))
     return np.stack(parts)
 
 
 def recentred(
-    x: np.ndarray, theta: np.ndarray, declared: Mapping[str, Parameter], old: float, new: float
+    name: str,
+    x: np.ndarray,
+    declared: Mapping[str, Parameter],
+    rows: pd.DataFrame,
+    old: np.ndarray,
+    new: np.ndarray,
 ) -> np.ndarray:
-    """The same draws as values of the free variables at another ``centring``.
+    """The same draws at another ``centring``.
 
     Parameters
     ----------
+    name
+        The dynamic they are draws of.
     x
         Values of the free variables in the order z, published, place, (..., dimension).
-    theta
-        Parameters at these draws, as in the deterministic ``theta`` of `model.build`, (..., parameter).
+    rows
+        Of the model.
+    old, new
+        The ``centring`` of `x` and the other one.
     """
     scored, _, knots = model.split(declared)
-    names = list(declared)
-    sd = theta[..., [names.index("deviation_sd")]]
-    away = dev.at_knots(sd[..., 0], theta[..., [names.index(n) for n in dev.names(knots)]])
-    found, start = np.array(x), len(scored)
-    found[..., start : start + len(knots)] += away / dev.unit(sd, new) - away / dev.unit(sd, old)
-    return found
+    flat = np.array(x.reshape(-1, x.shape[-1]))
+    theta = model.natural(flat[:, : len(scored)], scored, model.hyper_parameters(scored))
+    path = dyn.DYNAMICS[name](model.fit_grid(rows), model.own_view(theta, name))
+    capability, _, _ = model.centres(path, theta, [], knots)
+    was, now = (dev.unit(theta["deviation_sd"][:, None], in_nats) for _, in_nats in (old, new))
+    published = slice(len(scored), len(scored) + len(knots))
+    deviation = was * (flat[:, published] - old[0] * capability)
+    flat[:, published] = new[0] * capability + deviation / now
+    return flat.reshape(x.shape)

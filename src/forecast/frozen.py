@@ -114,6 +114,7 @@ def placed(
     log_evidence: np.ndarray,
     one_shot: np.ndarray,
     seed: int,
+    centring: np.ndarray | None = None,
 ) -> inference.Fit:
     """Stored draws as a fit of the joint model of some rows, from which `inference.advance` can step.
 
@@ -125,9 +126,11 @@ def placed(
         Of the model.
     log_evidence, one_shot
         As in `accounts.Run`.
+    centring
+        As in `free_values.from_scores`.
     """
     scores = [{n: mine.flat[:, i] for i, n in enumerate(mine.names)} for mine in posteriors.values()]
-    x = free_values.from_scores(list(DYNAMICS), declared, rows, scores, seed)
+    x = free_values.from_scores(list(DYNAMICS), declared, rows, scores, seed, centring)
     shape = next(iter(posteriors.values())).scores.shape
     return inference.Fit(x.reshape(len(DYNAMICS), *shape[:2], -1), log_evidence, one_shot, (), FIRST_STEP)
 

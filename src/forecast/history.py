@@ -356,8 +356,7 @@ def _stepped(
 ) -> batch.Judged:
     """Step from a stored run and, while the gate does not let that pass, go on moving what came out."""
     old, data = step.data(1), step.data()
-    fit = batch.recentred(compiled, start.fit, step.declared, old, data)
-    old = old | {"centring": data["centring"]}
+    fit, old = batch.recentred(start.fit, step.declared, step.window.rows, old, data)
     earlier: tuple[dict[str, list[str]], ...] = ()
     for attempt, sweeps in enumerate(STEP_SWEEPS):
         size = replace(

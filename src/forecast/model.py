@@ -265,7 +265,7 @@ def data_values(declared: Mapping[str, Parameter]) -> dict[str, np.ndarray]:
 
 def row_data(rows: pd.DataFrame, weight: np.ndarray) -> dict[str, np.ndarray]:
     """Values of the model's data where rows have other weights than 1, (row,)."""
-    return {"weight": weight, "centring": np.asarray(dev.centring(rows, weight))}
+    return {"weight": weight, "centring": dev.centring(rows, weight)}
 
 
 def own_view(theta: Mapping[str, Array], name: str) -> dict[str, Array]:
@@ -372,26 +372,29 @@ def build(
         path = integrate(grid, restriction, **{n: theta[n] for n in SHARED})
         capability, where, sd = centres(path, theta, places, knots)
         capability = pt.specify_shape(capability, (len(knots),))
-        unit = dev.unit(theta["deviation_sd"], pm.Data("centring", dev.centring(rows)))
+        centring = pm.Data("centring", dev.centring(rows))
+        centre, unit = centring[0] * capability, dev.unit(theta["deviation_sd"], centring[1])
         published = pm.CustomDist(
             "published",
-            capability,
-            theta["deviation_sd"] / unit,
+            centre,
+            theta["deviation_sd"],
+            unit,
             logp=dev.log_density,
             random=dev.draw,
-            signature="(k),()->(k)",
+            signature="(k),(),(k)->(k)",
             dims="knot",
         )
+        deviation = unit * (published - centre)
         # Early snapshots have no benchmark yet.
         place = pm.Normal("place", where, sd, dims="benchmark") if places else where
-        innovations, _ = dev.innovations(published, capability, theta["deviation_sd"] / unit)
+        innovations, _ = dev.innovations(deviation, theta["deviation_sd"])
         for names_of, values in (
             (places, (place - where) / sd),
             (dev.names(knots), innovations),
         ):
             theta |= {n: values[i] for i, n in enumerate(names_of)}
         pm.Deterministic("theta", pt.stack([theta[n] for n in declared]), dims="parameter")
-        pairs = laws(rows, path, theta | _absolute(places, place), unit * (published - capability))
+        pairs = laws(rows, path, theta | _absolute(places, place), deviation)
         rows_logp = log_likelihood(pairs, pm.Data("value", values_of(pairs), dims="row"))
         pm.Deterministic("row_log_likelihood", rows_logp, dims="row")
         if predictive:

@@ -350,7 +350,7 @@ def _walk(
     inputs, nodes = window.inputs[1], list[Node]()
     fixed |= model.row_data(window.rows, after)
     start = fixed | model.row_data(window.rows, before)
-    fit = batch.recentred(program, present.fit, declared, start, fixed)
+    fit, _ = batch.recentred(present.fit, declared, window.rows, start, fixed)
 
     def data(t: float) -> dict[str, Numbers]:
         return fixed | {"weight": (1 - t) * before + t * after}

@@ -1,33 +1,46 @@
 """Simulated worlds: one dynamic is true in each, its future rows are published, and the engine sees them.
 
 What is true is drawn from stored posterior draws; half of the islands make worlds, and the engine starts from
-the other half, so that no truth is among the draws it knows.  Early dates are met by reweighting these draws,
-later ones by stepping from date to date, as a history does, many worlds at a time.
+the other half, so that no truth is among the draws it knows.  It steps from date to date, as a history does,
+and from one policy to the next, many worlds at a time.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
-from scipy.special import logsumexp
 
-from forecast import batch, crowd, frozen, inference, model, prediction, readings, runs, scenarios, selection
-from forecast.absorption import pseudo_values
+from forecast import (
+    batch,
+    crowd,
+    free_values,
+    frozen,
+    inference,
+    model,
+    prediction,
+    readings,
+    runs,
+    scenarios,
+    selection,
+)
+from forecast import deviation as dev
 from forecast.accounts import Posterior, Run
-from forecast.compilation import Compiled, compile_model, finite
+from forecast.compilation import Compiled, compile_model
 from forecast.disclosure import Plan
 from forecast.dynamics import DYNAMICS
 from forecast.laws import Law, Observed
-from forecast.particles import effective_share
+from forecast.priors import Parameter
+from forecast.sweeps import FIRST_STEP
 
-SETTINGS = inference.Settings(islands=4, chains=16, final_sweeps=1)
+SETTINGS = inference.Settings(islands=4, chains=32, final_sweeps=1, ess=0.2)
 """Size of a step in a simulated world."""
-LEAST = 0.2
-"""Effective share of the stored draws of each dynamic below which they are stepped rather than reweighted."""
+START = 64
+"""Stored draws of each dynamic and island that a world starts from."""
 
 
 class Worlds(NamedTuple):
@@ -52,18 +65,24 @@ class Setup:
     known: dict[str, Posterior]
     """Stored draws of each dynamic with prior draws of parameters that only planned rows have."""
     compiled: Compiled
-    start: inference.Fit
-    """Draws the engine starts from; its evidence is 0, so that later evidence is what was added."""
-    priors: dict[str, np.ndarray]
+    rows: pd.DataFrame
+    """Of the model."""
+    declared: dict[str, Parameter]
+    start: np.ndarray
+    """Unconstrained draws the engine starts from at today's ``centring``, (dynamic, island, draw, ...)."""
     planned: np.ndarray
     """Which rows of the model are planned ones, (row,)."""
-    laws: tuple[Sequence[tuple[Law, Observed]], ...]
-    """Laws of the planned rows at the draws the engine starts from, (draw, row), by dynamic."""
 
     @property
     def half(self) -> int:
         """Number of islands the engine starts from; the others make worlds."""
-        return self.start.draws.shape[1]
+        return self.start.shape[1]
+
+    def weight(self, counted: np.ndarray) -> np.ndarray:
+        """Weights of the model's rows where some planned ones count, (row,)."""
+        one = np.ones(len(self.rows))
+        one[self.planned] = counted
+        return one
 
 
 def prepare(run: Run, plan: Plan, report: inference.Progress | None = None) -> Setup:
@@ -77,18 +96,11 @@ def prepare(run: Run, plan: Plan, report: inference.Progress | None = None) -> S
         name: scenarios.extended(stored, name, run, plan.rows, seed)
         for seed, (name, stored) in enumerate(run.posteriors.items(), start=1)
     }
-    nothing = np.zeros_like(run.log_evidence)
-    start = frozen.placed(known, declared, rows, nothing, np.zeros_like(run.one_shot), 1)
-    islands, count = start.draws.shape[1:3]
-    # An even number, as islands move in coordinates learnt from the other half.
-    half = islands // 4 * 2
-    start = start._replace(draws=start.draws[:, :half], log_evidence=nothing[:, :half])
     planned = rows["series"].ne("").to_numpy()
-    laws = tuple(
-        _laws(name, plan.rows, {n: v[: half * count] for n, v in mine.theta.items()})
-        for name, mine in known.items()
-    )
-    return Setup(run, plan, known, compiled, start, model.data_values(declared), planned, laws)
+    today = dev.centring(rows, (~planned).astype(float))
+    start = frozen.placed(known, declared, rows, run.log_evidence, run.one_shot, 1, today).draws
+    # An even number, as half of the islands make worlds.
+    return Setup(run, plan, known, compiled, rows, declared, start[:, : start.shape[1] // 4 * 2], planned)
 
 
 def _laws(name: str, rows: pd.DataFrame, theta: Mapping[str, np.ndarray]) -> list[tuple[Law, Observed]]:
@@ -141,12 +153,15 @@ def follow(
     seed: str,
     settings: inference.Settings = SETTINGS,
 ) -> np.ndarray:
-    """What the engine learns in some worlds that move together, tier by tier and day by day.
+    """What the engine learns in some worlds that move together, day by day and tier by tier.
+
+    A tier is stepped to from the draws that have seen rows most like its own: those of its day before, or
+    those of another tier on the same day.
 
     Parameters
     ----------
     value
-        Of every planned row, (world, row); an even number of worlds.
+        Of every planned row, (world, row).
     seed
         Words from which the seed of each step is made.
 
@@ -156,63 +171,56 @@ def follow(
         Log evidence of the rows published since today as jackknife pseudo-values, nats,
         (world, tier, day, dynamic, island).
     """
-    plan, half, size = setup.plan, setup.half, len(value)
-    # At the draws the engine starts from, (world, dynamic, draw, row).
-    each = np.array([[_log_likelihood(pairs, v) for pairs in setup.laws] for v in value])
-    found = np.zeros((size, len(tiers), len(days), len(DYNAMICS), half))
+    size = len(value)
     observed = np.tile(setup.compiled.data["value"], (size, 1))
     observed[:, setup.planned] = value
-
-    def weight(counted: np.ndarray) -> np.ndarray:
-        one = np.ones(len(setup.planned))
-        one[setup.planned] = counted
-        return one
-
-    nothing = np.zeros(len(plan.rows), bool)
-    for t, tier in enumerate(tiers):
-        # The draws at hand, the rows they have seen, and those that were published on the day before.
-        many, seen, last = None, nothing, nothing
-        for d, day in enumerate(days):
-            counted = plan.counted(tier, day)
-            if np.array_equal(counted, last):
-                found[:, t, d] = found[:, t, d - 1] if d else 0.0
-                continue
-            last, change = counted, None
-            if many is None:
-                change = each[..., counted].sum(-1).reshape(size, len(DYNAMICS), half, -1)
-                if min(effective_share(x) for world in change for x in world) >= LEAST:
-                    found[:, t, d] = [[pseudo_values(_log_mean, x) for x in world] for world in change]
-                    continue
-                many = _start(setup, size)
-            step = runs.seed_of(f"{seed} {tier} {day:%Y-%m-%d}")
-            many = crowd.advance(
-                setup.compiled,
-                step,
-                many,
-                observed,
-                weight(seen),
-                weight(counted),
-                setup.priors,
-                settings,
-                change,
-            )
-            found[:, t, d], seen = many.log_evidence, counted
+    found = np.zeros((size, len(tiers), len(days), *setup.start.shape[:2]))
+    nothing = np.zeros(len(setup.plan.rows), bool)
+    at = {"": (nothing, _start(setup, size, runs.seed_of(f"{seed} start")))}
+    for d, day in enumerate(days):
+        done = [""]
+        for t, tier in enumerate(tiers):
+            counted = setup.plan.counted(tier, day)
+            near = [name for name in (*done, tier) if name in at]
+            seen, many = at[min(near, key=lambda name: (at[name][0] != counted).sum())]
+            if not np.array_equal(seen, counted):
+                step = runs.seed_of(f"{seed} {tier} {day:%Y-%m-%d}")
+                many = _step(setup, many, observed, seen, counted, step, settings)
+            found[:, t, d], at[tier] = many.log_evidence, (counted, many)
+            done.append(tier)
     return found
 
 
-def _start(setup: Setup, size: int) -> crowd.Crowd:
-    """The draws the engine starts from, in each of some worlds."""
-    known = setup.start.draws, setup.start.log_evidence
-    draws, evidence = (np.broadcast_to(x, (size, *x.shape)) for x in known)
-    return crowd.Crowd(draws, evidence, setup.start.step_size)
+def _start(setup: Setup, size: int, seed: int) -> crowd.Crowd:
+    """In each of some worlds, some of the draws the engine starts from."""
+    rng = np.random.default_rng(seed)
+    K, islands, count, _ = setup.start.shape
+    some = rng.integers(count, size=(size, K, islands, START, 1))
+    return crowd.begin(np.take_along_axis(setup.start[None], some, axis=3), FIRST_STEP)
 
 
-def _log_likelihood(pairs: Sequence[tuple[Law, Observed]], value: np.ndarray) -> np.ndarray:
-    return finite(np.asarray(model.log_likelihood(pairs, value)))
-
-
-def _log_mean(log_ratio: np.ndarray) -> float:
-    return float(logsumexp(log_ratio) - np.log(len(log_ratio)))
+def _step(
+    setup: Setup,
+    many: crowd.Crowd,
+    observed: np.ndarray,
+    seen: np.ndarray,
+    counted: np.ndarray,
+    seed: int,
+    settings: inference.Settings,
+) -> crowd.Crowd:
+    """Step from some planned rows that count to others, in the coordinates of the latter."""
+    old, new = setup.weight(seen), setup.weight(counted)
+    ways = dev.centring(setup.rows, old), dev.centring(setup.rows, new)
+    if not np.array_equal(*ways):
+        maps = [
+            partial(
+                free_values.recentred, n, declared=setup.declared, rows=setup.rows, old=ways[0], new=ways[1]
+            )
+            for n in DYNAMICS
+        ]
+        many = crowd.recast(many, maps)
+    shared = model.data_values(setup.declared) | {"centring": ways[1]}
+    return crowd.advance(setup.compiled, seed, many, observed, old, new, shared, settings)
 
 
 def follow_all(
@@ -237,7 +245,7 @@ def follow_all(
     return found
 
 
-def half_years(as_of: str, end: str) -> list[pd.Timestamp]:
-    """First days of January and July from a month after a day to another day."""
+def dates(as_of: str, end: str, months: Collection[int] = (1, 7)) -> list[pd.Timestamp]:
+    """First days of some months, January and July by default, from a month after a day to another day."""
     first = pd.Timestamp(as_of) + pd.Timedelta(days=31)
-    return [day for day in pd.date_range(first, end, freq="MS") if day.month in (1, 7)]
+    return [day for day in pd.date_range(first, end, freq="MS") if day.month in months]
