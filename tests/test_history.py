@@ -255,7 +255,8 @@ def test_later_values_change_no_bit_of_an_earlier_forecast(inputs, lax, tmp_path
 
 def test_a_step_that_misses_the_gate_goes_on_from_its_own_draws(pair, inputs, monkeypatch):
     (_, step) = history.steps(pair, inputs.worldviews["neutral"])
-    start = SimpleNamespace(fit=inference.Fit(np.zeros((4, 4, 8, 1)), np.zeros((4, 4)), None, (), 0.1))
+    nothing = np.zeros((4, 4, 8, len(step.declared)))
+    start = SimpleNamespace(fit=inference.Fit(nothing, np.zeros((4, 4)), None, (), 0.1))
     tries: list[tuple] = []
 
     def advance(compiled, seed, fit, old, new, settings, tell):
@@ -272,7 +273,11 @@ def test_a_step_that_misses_the_gate_goes_on_from_its_own_draws(pair, inputs, mo
     one, two = tries
     assert not found.failed and len(found.earlier) == 1
     assert one[0] != two[0] and [one[4], two[4]] == list(history.STEP_SWEEPS[:2])
-    assert one[1] is start.fit and found.fit.step_size == 0.025 and two[1].step_size == 0.05
+    # It starts in the coordinates of its own date, and only there.
+    began, old = batch.recentred(start.fit, step.declared, pair.rows, step.data(1), step.data())
+    np.testing.assert_array_equal(one[1].draws, began.draws)
+    np.testing.assert_array_equal(one[2]["centring"], old["centring"])
+    assert found.fit.step_size == 0.025 and two[1].step_size == 0.05
     np.testing.assert_array_equal(one[2]["weight"], step.data(1)["weight"])
     # The second has nothing left to bring in, and only moves.
     assert two[2] is two[3] and one[3] is two[3]
