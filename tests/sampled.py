@@ -65,7 +65,7 @@ def sampled(
 
     def evaluate(z: np.ndarray) -> np.ndarray:
         theta = readings.values({n: z[:, i] for i, n in enumerate(mine)}, mine)
-        found = readings.rows_at(rows, readings.at_draws(name, theta, grid))
+        found = readings.rows_at(rows, readings.at_draws(DYNAMICS[name], theta, grid))
         return np.where(np.isfinite(found), found, -1e9)
 
     z = rng.standard_normal((islands * draws, len(mine)))
@@ -109,7 +109,7 @@ def weighed(
 ) -> tuple[Posterior, np.ndarray]:
     """Posterior and log evidence by island from prior draws alone, for the few rows that allow it."""
     before = prior(name, declared, islands, draws, seed)
-    each = readings.rows_at(rows, readings.at_draws(name, before.theta, model.fit_grid(rows)))
+    each = readings.rows_at(rows, readings.at_draws(DYNAMICS[name], before.theta, model.fit_grid(rows)))
     each = np.where(np.isfinite(each), each, -1e9).reshape(islands, draws, -1)
     total, rng = each.sum(-1), np.random.default_rng(seed + 1000)
     log_z = logsumexp(total, axis=1) - np.log(draws)
@@ -131,7 +131,7 @@ def made_run(
 
         def target(z: np.ndarray, name: str = name, mine: Posterior = mine) -> np.ndarray:
             theta = readings.values({n: z[:, i] for i, n in enumerate(mine.names)}, mine.declared)
-            each = readings.rows_at(rows, readings.at_draws(name, theta, model.fit_grid(rows))).sum(1)
+            each = readings.rows_at(rows, readings.at_draws(DYNAMICS[name], theta, model.fit_grid(rows))).sum(1)
             return np.where(np.isfinite(each), each, -1e9) - 0.5 * (z**2 + np.log(2 * np.pi)).sum(1)
 
         checks.append(bridge.bridge(mine.scores, target, np.random.default_rng(k)))

@@ -100,7 +100,7 @@ def test_a_batch_of_nothing_does_nothing(run):
 def test_the_rows_of_an_earlier_run_are_read_at_the_draws_of_a_later_one(run):
     """Likelihoods evaluated in NumPy are those that were stored."""
     for name, mine in run.posteriors.items():
-        again = readings.rows_at(run.rows, readings.at_draws(name, mine.theta, model.fit_grid(run.rows)))
+        again = readings.rows_at(run.rows, readings.at_draws(DYNAMICS[name], mine.theta, model.fit_grid(run.rows)))
         np.testing.assert_allclose(again, mine.likelihood.reshape(again.shape), rtol=1e-9, atol=1e-9)
 
 
@@ -132,7 +132,7 @@ def test_savage_dickey_is_the_frozen_refit(inputs, name):
             continue
         scores = {n: base.flat[:, j] for j, n in enumerate(base.names)}
         theta = readings.values(scores | {assumption: 0.0 * base.flat[:, 0]}, base.declared)
-        held = readings.rows_at(rows, readings.at_draws(name, theta, grid)).sum(1).reshape(8, -1)
+        held = readings.rows_at(rows, readings.at_draws(DYNAMICS[name], theta, grid)).sum(1).reshape(8, -1)
         lost = absorption.reweight(held).change
         whole = evidence.mean_evidence(log_z[None])
         expected = whole[0][0] - lost.value

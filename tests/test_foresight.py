@@ -134,3 +134,16 @@ def test_warning_is_the_years_between_two_milestones_where_both_come():
     assert found["W_2 -> W_3"]["passes"]["value"] == pytest.approx(2 / 3)
     assert found["m_10 -> m_100"]["years"] == [None] * 3
     assert found["H_10 -> H_1"]["years"] == [0.5, 0.5, 1.5]
+
+
+def test_what_is_believed_where_nothing_is_true():
+    log_evidence = np.zeros((4, 1, 3, K))
+    log_evidence[:2, 0, 2, 1] = 50.0
+    log_evidence[2:, 0, 2, 3] = 50.0
+    seen = foresight.believed(np.zeros(K), np.full(K, 0.25), log_evidence, np.full(4, -1), {}, DAYS)
+    found = foresight.hybrid_record(seen, ["A"])
+    one = found["tiers"]["A"]
+    assert found["worlds"] == 4 and one["largest"]["value"] == one["sure"]["value"] == pytest.approx(1.0)
+    assert [p["value"] for p in one["posterior"].values()] == pytest.approx([0.0, 0.5, 0.0, 0.5])
+    # Of 0, 0, 1 and 1 the standard deviation is 1 / sqrt(3), and its error half of that.
+    assert one["posterior"]["decaying"]["se"] == pytest.approx(np.sqrt(1 / 3) / 2)

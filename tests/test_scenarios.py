@@ -257,14 +257,14 @@ def _verdicts(
     rows = rows if frozen_rows else rows[~basket].reset_index(drop=True)
     basket = rows["indicator_id"].eq("frozen_basket_share").to_numpy()
     grid, rng = model.fit_grid(rows), np.random.default_rng(seed)
-    many = {name: readings.at_draws(name, theta, grid) for name, theta in twins.items()}
+    many = {name: readings.at_draws(DYNAMICS[name], theta, grid) for name, theta in twins.items()}
     laws = {name: model.laws(rows, m.path, m.theta, m.deviation, m.last) for name, m in many.items()}
     names, found = list(twins), []
     for i in range(count):
         truth = i % 2
         at = int(rng.integers(ISLANDS * DRAWS))
         one = {n: x[at : at + 1] for n, x in twins[names[truth]].items()}
-        path = readings.at_draws(names[truth], one, grid)
+        path = readings.at_draws(DYNAMICS[names[truth]], one, grid)
         pairs = model.laws(rows, path.path, path.theta, path.deviation, path.last)
         values = np.concatenate([np.ravel(law.draw(rng, y)) for law, y in pairs])
         log_z = np.stack(

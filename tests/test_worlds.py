@@ -71,7 +71,7 @@ def reweighted(setup, value, tiers, days):
     found = np.zeros((len(value), len(tiers), len(days), len(DYNAMICS), islands))
     for k, name in enumerate(DYNAMICS):
         theta = {n: x[: islands * 500] for n, x in setup.known[name].theta.items()}
-        laws = readings.laws(rows, readings.at_draws(name, theta, model.fit_grid(rows)))
+        laws = readings.laws(rows, readings.at_draws(DYNAMICS[name], theta, model.fit_grid(rows)))
         for w, seen in enumerate(value):
             each = model.log_likelihood(laws, seen)
             for t, tier in enumerate(tiers):
@@ -137,6 +137,19 @@ def test_the_rows_of_a_world_are_read_as_data_are(setup, made, plan, added):
         assert added[w, 0, day, k].mean() == pytest.approx(exact, abs=0.02)
 
 
+def test_a_hybrid_world_has_a_floor_and_new_work(setup, plan):
+    """Where tasks stay and new ones come, people keep more of their time than under either alone."""
+    hybrid = worlds.simulate_hybrid(setup, 2000, seed=1)
+    assert hybrid.shape == (2000, len(plan.rows)) and np.isfinite(hybrid).all()
+    last = np.flatnonzero(plan.rows["series"] == "time")[-1]
+    names = list(DYNAMICS)
+    parts = worlds.simulate(setup, {}, 2000, seed=1)
+    for name in ("amdahl", "expanding_pie"):
+        other = parts.value[parts.dynamic == names.index(name), last]
+        error = np.hypot(other.std(), hybrid[:, last].std()) / np.sqrt(2000)
+        assert hybrid[:, last].mean() > other.mean() + 3 * error
+
+
 def test_worlds_are_followed_in_batches_of_one_size(setup, made, days, monkeypatch):
     sizes = []
 
@@ -145,8 +158,7 @@ def test_worlds_are_followed_in_batches_of_one_size(setup, made, days, monkeypat
         return np.broadcast_to(value[:, :1, None, None, None], (len(value), 2, 3, len(DYNAMICS), setup.half))
 
     monkeypatch.setattr(worlds, "follow", follow)
-    few = made._replace(dynamic=made.dynamic[:30], value=made.value[:30])
-    found = worlds.follow_all(setup, few, NAMES, days[:3], seed=1)
+    found = worlds.follow_all(setup, made.value[:30], NAMES, days[:3], seed=1)
     assert sizes == [20, 20] and len(found) == 30
     np.testing.assert_array_equal(found[:, 0, 0, 0, 0], made.value[:30, 0])
 
@@ -187,7 +199,10 @@ def answered(setup, made, days, added, inputs, monkeypatch, tmp_path):
     monkeypatch.setattr(worlds, "prepare", lambda *a: setup)
     monkeypatch.setattr(worlds, "simulate", lambda *a: made)
     monkeypatch.setattr(worlds, "dates", lambda *a: days[:3])
-    monkeypatch.setattr(worlds, "follow_all", lambda *a, **k: added)
+    # Hybrid worlds are not stepped either, and take what others found.
+    monkeypatch.setattr(
+        worlds, "follow_all", lambda *a, **k: np.concatenate([added, added[: foresight.HYBRIDS]])
+    )
     setup.run.inputs.milestones.update(inputs.milestones)
     data = tmp_path / "data"
     data.mkdir()

@@ -301,7 +301,7 @@ def _exact(run: Run, k: int, name: str, before: Run | None) -> Estimate:
     gained = Estimate(change[0][k], change[1][k])
     if before is not None:
         grid = model.fit_grid(pd.concat([run.rows, before.rows]))
-        old = readings.rows_at(before.rows, readings.at_draws(name, mine.theta, grid)).sum(-1)
+        old = readings.rows_at(before.rows, readings.at_draws(DYNAMICS[name], mine.theta, grid)).sum(-1)
         fit = fit - old.reshape(fit.shape)
         step = evidence.increments(before.log_evidence, run.log_evidence)
         gained = Estimate(step[0][k], step[1][k])
@@ -392,7 +392,7 @@ def assumptions(mine: Posterior, before: Posterior | None = None) -> list[dict[s
 def deviation_path(run: Run, name: str) -> dict[str, dict[str, float]]:
     """Deviation of published capability from the path of one dynamic at each knot: mean and sd, nats."""
     mine = run.posteriors[name]
-    many = readings.at_draws(name, mine.theta, model.fit_grid(run.rows))
+    many = readings.at_draws(DYNAMICS[name], mine.theta, model.fit_grid(run.rows))
     knots = sorted(n for n in mine.names if dev.is_knot(n))
     values = many.deviation
     return {

@@ -151,7 +151,7 @@ def sensitivity(run: Run) -> list[dict[str, Any]]:
     found = []
     for name, mine in run.posteriors.items():
         shape = mine.scores.shape[:2]
-        path = readings.at_draws(name, mine.theta, make_grid(YEAR)).path
+        path = readings.at_draws(DYNAMICS[name], mine.theta, make_grid(YEAR)).path
         core = {n: mine.theta[n] for n, role in zip(mine.names, mine.roles, strict=True) if role == "core"}
         quantities = core | {f"ln m {YEAR:.0f}": path.log_m[:, -1]}
         log_prior: dict[str, np.ndarray] = {

@@ -187,3 +187,13 @@ def expanding_pie(
 ) -> Restriction:
     """Each step of automation reveals contributions that only humans can make; the task set grows."""
     return Restriction(r, room, h=h, gamma=gamma)
+
+
+def _hybrid(*, r: Array, room: Array, phi: Array, h: Array, gamma: Array) -> Restriction:
+    """Some tasks are never automated, and automation brings new human work."""
+    return Restriction(r, room, phi, h, gamma)
+
+
+HYBRID = Dynamic("hybrid", _hybrid, amdahl.parameters | expanding_pie.parameters)
+"""`amdahl` and `expanding_pie` at once.  Not registered: in worlds simulated from it none of the dynamics is
+true."""

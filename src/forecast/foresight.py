@@ -27,6 +27,10 @@ LEADS = (("W_2", "W_3"), ("m_10", "m_100"), ("H_10", "H_1"))
 """Pairs of milestones: the first warns of the second."""
 ALARM = 0.5
 """Probability of `explosive` at which the engine gives alarm."""
+SURE = 0.9
+"""Probability from which a dynamic is believed for sure."""
+HYBRIDS = 20
+"""Simulated worlds in which none of the dynamics is true."""
 LEVELS = (0.1, 0.5, 0.9)
 """Quantiles printed of a distribution of dates or years."""
 Figure = dict[str, float | None]
@@ -164,15 +168,20 @@ def value(
     dict
         ``worldview``, ``as_of``, ``worlds``, ``today`` (dynamic -> probability), ``dates``, ``tiers``
         (`tier_records`, with ``title``, ``reason`` and ``rows``), ``warning`` (`warning_records`),
-        ``reliability`` (tier -> `reliability` at the last date), ``noise``, the median standard error of a
-        log Bayes factor in one world at the last date, nats, and ``lost``, the number of worlds in which a
-        step failed, which count nowhere.
+        ``reliability`` (tier -> `reliability` at the last date), ``hybrid`` (`hybrid_record`), ``noise``,
+        the median standard error of a log Bayes factor in one world at the last date, nats, and ``lost``,
+        the number of worlds in which a step failed, which count nowhere.
     """
     setup = worlds.prepare(run, plan, report)
     made = worlds.simulate(setup, run.inputs.milestones, -(-size // len(DYNAMICS)), seed)
-    added = worlds.follow_all(setup, made, names, days, seed, report=report)
+    hybrid = worlds.simulate_hybrid(setup, HYBRIDS, seed)
+    every = worlds.follow_all(setup, np.concatenate([made.value, hybrid]), names, days, seed, report=report)
+    added, of_hybrid = np.split(every, [len(made.value)])
     now = evidence.mean_evidence(run.log_evidence)[0]
     seen = believed(now, run.odds, added.mean(-1), made.dynamic, made.passage, days)
+    # No dynamic is the truth of these.
+    nobody = np.full(len(hybrid), -1)
+    seen_hybrid = believed(now, run.odds, of_hybrid.mean(-1), nobody, {}, days)
     records = tier_records(seen, names)
     for record in records:
         tier = plan.tiers[record["tier"]]
@@ -188,6 +197,7 @@ def value(
         "tiers": records,
         "warning": warning_records(worlds.passages(setup, run.inputs.milestones)),
         "reliability": {name: reliability(seen, t) for t, name in enumerate(names)},
+        "hybrid": hybrid_record(seen_hybrid, names),
         "lost": int((~np.isfinite(added).all(axis=(1, 2, 3, 4))).sum()),
         "noise": float(np.nanmedian(factors.std(-1, ddof=1) / np.sqrt(factors.shape[-1]))),
     }
@@ -322,6 +332,29 @@ def warning_records(passage: Mapping[str, Mapping[str, np.ndarray]]) -> dict[str
                 "years": quantiles(years),
             }
     return found
+
+
+def hybrid_record(seen: Seen, names: Sequence[str]) -> dict[str, Any]:
+    """What the engine believes at the last date in worlds where none of its dynamics is true.
+
+    Returns
+    -------
+    dict
+        ``worlds``; ``tiers``, tier -> ``posterior`` (dynamic -> mean probability), ``largest``, the mean of
+        the largest probability, and ``sure``, the share of worlds in which one dynamic has nine tenths.
+    """
+    found = {}
+    for t, name in enumerate(names):
+        p = seen.posterior[:, t, -1]
+        p = p[np.isfinite(p).all(axis=1)]
+        se = p.std(axis=0, ddof=1) / np.sqrt(len(p))
+        largest = p.max(axis=1)
+        found[name] = {
+            "posterior": {n: figure((p[:, k].mean(), se[k])) for k, n in enumerate(DYNAMICS)},
+            "largest": figure((largest.mean(), largest.std(ddof=1) / np.sqrt(len(p)))),
+            "sure": figure(_share(largest >= SURE)),
+        }
+    return {"worlds": len(seen.truth), "tiers": found}
 
 
 def reliability(seen: Seen, tier: int, day: int = -1, bins: int = 10) -> list[dict[str, Any]]:

@@ -30,10 +30,11 @@ def tables(found: Mapping[str, Any]) -> RenderableType:
             "1 bit tells two equally likely dynamics apart. Errors are those of the number of worlds; "
             f"in one world a log Bayes factor has an error of {found['noise']:.2f} nats (median)."
         ),
-        _apart(found["tiers"]),
-        _in_time(found["tiers"]),
+        _apart(found["tiers"], found["dates"][-1]),
+        _in_time(found["tiers"], found["dates"][-1]),
         _warning(found["warning"], found["tiers"][0]),
         _reliability(found["reliability"]),
+        _hybrid(found["hybrid"], found["dates"][-1]),
     )
 
 
@@ -58,7 +59,7 @@ def _at(record: Mapping[str, Any], key: str, date: str) -> dict[str, Any]:
     return {"value": record[key][date], "se": record[f"{key}_se"][date]}
 
 
-def _apart(tiers: Sequence[Mapping[str, Any]]) -> RenderableType:
+def _apart(tiers: Sequence[Mapping[str, Any]], last: str) -> RenderableType:
     rows = []
     for one in tiers:
         for name, mine in one["by_dynamic"].items():
@@ -72,8 +73,8 @@ def _apart(tiers: Sequence[Mapping[str, Any]]) -> RenderableType:
                 ]
             )
     bars = list(next(iter(tiers[0]["by_dynamic"].values()))["told_apart"])
-    columns = ("tier", "true dynamic", *(f"ever, Bayes factor {b}" for b in bars), f"when, {bars[0]}")
-    return table("Is the truth told apart from every other dynamic?", columns, rows, left=2)
+    columns = ("tier", "true dynamic", *(f"Bayes factor {b}" for b in bars), f"when, {bars[0]}")
+    return table(f"Is the truth told apart from every other dynamic by {last}?", columns, rows, left=2)
 
 
 def _years(dates: Sequence[float | None]) -> str:
@@ -81,14 +82,15 @@ def _years(dates: Sequence[float | None]) -> str:
     return " / ".join("never" if d is None else f"{d:.1f}" for d in dates)
 
 
-def _in_time(tiers: Sequence[Mapping[str, Any]]) -> RenderableType:
+def _in_time(tiers: Sequence[Mapping[str, Any]], last: str) -> RenderableType:
     bar, milestones = next(iter(tiers[0]["in_time"].items()))
     rows = [
         [one["tier"], *(cell(one["in_time"][bar][m]["probability"]) for m in milestones)] for one in tiers
     ]
     rows.append(["such worlds", *(cell(each["passes"]) for each in milestones.values())])
     return table(
-        f"Is it told in time? Probability of a Bayes factor of {bar} before the milestone, where it comes",
+        f"Is it told in time? Probability of a Bayes factor of {bar} by {last} and before the milestone, in "
+        "worlds where that comes",
         ("tier", *milestones),
         rows,
     )
@@ -137,6 +139,19 @@ def _reliability(by_tier: Mapping[str, Sequence[Mapping[str, Any]]]) -> Renderab
     ]
     columns = ("tier", "probability given", "mean", "share true")
     return table("When it gives a probability, how often is it true?", columns, rows, left=2)
+
+
+def _hybrid(record: Mapping[str, Any], last: str) -> RenderableType:
+    rows = [
+        [name, *(cell(p) for p in one["posterior"].values()), cell(one["largest"]), cell(one["sure"])]
+        for name, one in record["tiers"].items()
+    ]
+    columns = ("tier", *next(iter(record["tiers"].values()))["posterior"], "largest", "one has .9 or more")
+    title = (
+        f"What if none of the four is right? Mean probabilities on {last} in {record['worlds']} worlds where "
+        "amdahl and expanding_pie hold at once"
+    )
+    return table(title, columns, rows)
 
 
 WORST = 5

@@ -64,18 +64,18 @@ class Many(NamedTuple):
     last: float
 
 
-def at_draws(name: str, theta: Mapping[str, np.ndarray], grid: np.ndarray) -> Many:
+def at_draws(dynamic: dyn.Dynamic, theta: Mapping[str, np.ndarray], grid: np.ndarray) -> Many:
     """Paths of many draws at once, in NumPy.
 
     Parameters
     ----------
     theta
-        Parameters as the dynamic `name` sees them, (draw,) each; places and innovations of the deviation
+        Parameters as the dynamic sees them, (draw,) each; places and innovations of the deviation
         are scores, as in the deterministic ``theta`` of `model.build`.
     grid
         From `paths.make_grid`; no row that is read may be later.
     """
-    path = dyn.DYNAMICS[name](grid, theta)
+    path = dynamic(grid, theta)
     places = [n for n in theta if n.endswith(".place")]
     knots = dev.knots_of(theta)
     _, where, sd = model.centres(path, theta, places, knots)

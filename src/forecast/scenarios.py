@@ -198,7 +198,7 @@ def extended(mine: Posterior, name: str, run: Run, rows: pd.DataFrame, seed: int
 
 def likelihood(name: str, rows: pd.DataFrame, theta: Mapping[str, np.ndarray]) -> np.ndarray:
     """Log likelihood of hypothetical rows together at each draw, (draw,)."""
-    many = readings.at_draws(name, theta, model.fit_grid(rows))
+    many = readings.at_draws(DYNAMICS[name], theta, model.fit_grid(rows))
     found = readings.rows_at(rows, many).sum(-1)
     return np.where(np.isfinite(found), found, -np.inf)
 

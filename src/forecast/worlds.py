@@ -32,8 +32,7 @@ from forecast import deviation as dev
 from forecast.accounts import Posterior, Run
 from forecast.compilation import Compiled, compile_model
 from forecast.disclosure import Plan
-from forecast.dynamics import DYNAMICS
-from forecast.laws import Law, Observed
+from forecast.dynamics import DYNAMICS, HYBRID, Dynamic
 from forecast.priors import Parameter
 from forecast.sweeps import FIRST_STEP
 
@@ -103,10 +102,13 @@ def prepare(run: Run, plan: Plan, report: inference.Progress | None = None) -> S
     return Setup(run, plan, known, compiled, rows, declared, start[:, : start.shape[1] // 4 * 2], planned)
 
 
-def _laws(name: str, rows: pd.DataFrame, theta: Mapping[str, np.ndarray]) -> list[tuple[Law, Observed]]:
-    """Law of each row at each draw, every field (draw, row)."""
-    many = readings.at_draws(name, theta, model.fit_grid(rows))
-    return [(type(law)(*np.broadcast_arrays(*law)), seen) for law, seen in readings.laws(rows, many)]
+def _published(
+    dynamic: Dynamic, rows: pd.DataFrame, theta: Mapping[str, np.ndarray], rng: np.random.Generator
+) -> np.ndarray:
+    """Values of rows drawn at each draw of the parameters, on the scale of their laws, (draw, row)."""
+    laws = readings.laws(rows, readings.at_draws(dynamic, theta, model.fit_grid(rows)))
+    drawn = [type(law)(*np.broadcast_arrays(*law)).draw(rng, seen) for law, seen in laws]
+    return np.concatenate(drawn, axis=1)
 
 
 def simulate(setup: Setup, milestones: Mapping[str, prediction.Milestone], count: int, seed: int) -> Worlds:
@@ -114,12 +116,8 @@ def simulate(setup: Setup, milestones: Mapping[str, prediction.Milestone], count
     rows, value, passage, theta = setup.plan.rows, [], [], []
     for k, (name, mine) in enumerate(setup.known.items()):
         rng = np.random.default_rng([seed, k])
-        islands, draws = mine.scores.shape[:2]
-        free = np.arange(setup.half * draws, islands * draws)
-        chosen = rng.choice(free, count, replace=count > len(free))
-        true = {n: x[chosen] for n, x in mine.theta.items()}
-        drawn = [law.draw(rng, seen) for law, seen in _laws(name, rows, true)]
-        value.append(np.concatenate(drawn, axis=1))
+        true = _truths(setup, mine, count, rng)
+        value.append(_published(DYNAMICS[name], rows, true, rng))
         passage.append(_passages(name, true, milestones))
         theta.append(true)
     return Worlds(
@@ -128,6 +126,24 @@ def simulate(setup: Setup, milestones: Mapping[str, prediction.Milestone], count
         {m: np.concatenate([p[m] for p in passage]) for m in passage[0]},
         tuple(theta),
     )
+
+
+def _truths(setup: Setup, mine: Posterior, count: int, rng: np.random.Generator) -> dict[str, np.ndarray]:
+    """Stored draws of a dynamic that the engine does not start from, (world,) each."""
+    islands, draws = mine.scores.shape[:2]
+    free = np.arange(setup.half * draws, islands * draws)
+    chosen = rng.choice(free, count, replace=count > len(free))
+    return {n: x[chosen] for n, x in mine.theta.items()}
+
+
+def simulate_hybrid(setup: Setup, count: int, seed: int) -> np.ndarray:
+    """Values of all planned rows in worlds where none of the dynamics is true but `HYBRID`, (world, row).
+
+    They are draws of `expanding_pie` with the share never automated of draws of `amdahl`.
+    """
+    rng = np.random.default_rng([seed, len(DYNAMICS)])
+    parts = [_truths(setup, setup.known[name], count, rng) for name in ("amdahl", "expanding_pie")]
+    return _published(HYBRID, setup.plan.rows, {**parts[0], **parts[1]}, rng)
 
 
 def passages(
@@ -225,19 +241,19 @@ def _step(
 
 def follow_all(
     setup: Setup,
-    worlds: Worlds,
+    value: np.ndarray,
     tiers: Sequence[str],
     days: Sequence[pd.Timestamp],
     seed: int,
     settings: inference.Settings = SETTINGS,
     report: inference.Progress | None = None,
 ) -> np.ndarray:
-    """`follow` every world, (world, tier, day, dynamic, island)."""
-    size = len(worlds.dynamic)
+    """`follow` every world, of values (world, row): (world, tier, day, dynamic, island)."""
+    size = len(value)
     found = np.zeros((size, len(tiers), len(days), len(DYNAMICS), setup.half))
     done = 0
     for those, count in crowd.batches(size):
-        seen = follow(setup, worlds.value[those], tiers, days, f"{seed} worlds from {done}", settings)
+        seen = follow(setup, value[those], tiers, days, f"{seed} worlds from {done}", settings)
         found[done : done + count] = seen[:count]
         done += count
         if report:
