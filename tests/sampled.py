@@ -131,7 +131,8 @@ def made_run(
 
         def target(z: np.ndarray, name: str = name, mine: Posterior = mine) -> np.ndarray:
             theta = readings.values({n: z[:, i] for i, n in enumerate(mine.names)}, mine.declared)
-            each = readings.rows_at(rows, readings.at_draws(DYNAMICS[name], theta, model.fit_grid(rows))).sum(1)
+            many = readings.at_draws(DYNAMICS[name], theta, model.fit_grid(rows))
+            each = readings.rows_at(rows, many).sum(1)
             return np.where(np.isfinite(each), each, -1e9) - 0.5 * (z**2 + np.log(2 * np.pi)).sum(1)
 
         checks.append(bridge.bridge(mine.scores, target, np.random.default_rng(k)))

@@ -100,7 +100,8 @@ def test_a_batch_of_nothing_does_nothing(run):
 def test_the_rows_of_an_earlier_run_are_read_at_the_draws_of_a_later_one(run):
     """Likelihoods evaluated in NumPy are those that were stored."""
     for name, mine in run.posteriors.items():
-        again = readings.rows_at(run.rows, readings.at_draws(DYNAMICS[name], mine.theta, model.fit_grid(run.rows)))
+        many = readings.at_draws(DYNAMICS[name], mine.theta, model.fit_grid(run.rows))
+        again = readings.rows_at(run.rows, many)
         np.testing.assert_allclose(again, mine.likelihood.reshape(again.shape), rtol=1e-9, atol=1e-9)
 
 
