@@ -284,13 +284,16 @@ def test_predictive_draws_come_from_the_predictive_density(fitted, inputs, small
     pairs = model.median_laws(NAMES[0], rows, declared)
     smooth = np.concatenate([y.exact & (not isinstance(law, Counted)) for law, y in pairs])[place]
 
+    # The draws are in the coordinates of the origin.
+    origin = model.row_data(rows, small.window.weight(0))
+
     def density(value: np.ndarray) -> np.ndarray:
-        found = inference.describe(compiled, fit, 0, {"value": value})["row_log_likelihood"].values
+        found = inference.describe(compiled, fit, 0, origin | {"value": value})["row_log_likelihood"].values
         return np.exp(logsumexp(found, axis=(0, 1)) - np.log(found[..., 0].size))
 
     own = density(compiled.data["value"])
     np.testing.assert_allclose(one.log_density[0], np.log(own), rtol=1e-6)
-    table = inference.describe(compiled, fit, 0)["law"].values
+    table = inference.describe(compiled, fit, 0, origin)["law"].values
     table = table.reshape(-1, *table.shape[2:])
     draws = np.concatenate([model.draw_rows(pairs, table, s) for s in range(40)])[:, place]
     level = np.linspace(0.02, 0.98, 33)
