@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from forecast.bridge import bridge, constants, jackknife_values
+from forecast.bridge import bridge, constants, jackknife_values, ratio
 
 
 @pytest.mark.parametrize("dimension", [1, 5, 30])
@@ -42,6 +42,20 @@ def test_constants_of_densities_that_no_draw_connects_keep_their_first_guess():
     log_density = np.array([[0.0, -2000.0]] * 5 + [[-2000.0, 0.0]] * 5)
     found = constants(log_density, np.array([5, 5]), np.array([1.0, 4.0]))
     np.testing.assert_allclose(found, [1.0, 4.0])
+
+
+def test_the_ratio_of_constants_is_read_off_draws_of_both():
+    """Densities of N(0, 1) and of e^2 N(1, 1), on islands of which none is alone."""
+    rng = np.random.default_rng(5)
+    before, after = rng.standard_normal((5, 4, 500)), 1.0 + rng.standard_normal((5, 4, 300))
+    found = ratio(*(x - 0.5 + 2.0 for x in (before, after)))
+    assert found.shape == (5,)
+    assert np.abs(found - 2.0).max() < 4 * np.sqrt(1.0 / 1200)
+    for a, b, value in zip(before, after, found, strict=True):
+        x = np.concatenate([a.ravel(), b.ravel()])
+        both = np.stack([-0.5 * x**2, 2.0 - 0.5 * (x - 1.0) ** 2], axis=1)
+        same = constants(both, np.array([a.size, b.size]), np.zeros(2))
+        assert value == pytest.approx(same[1] - same[0], abs=1e-6)
 
 
 def test_jackknife_values_of_a_mean_are_the_values():

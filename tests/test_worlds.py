@@ -153,7 +153,7 @@ def test_a_hybrid_world_has_a_floor_and_new_work(setup, plan):
 def test_worlds_are_followed_in_batches_of_one_size(setup, made, days, monkeypatch):
     sizes = []
 
-    def follow(setup, value, tiers, days, seed, settings):
+    def follow(setup, value, tiers, days, seed):
         sizes.append(len(value))
         return np.broadcast_to(value[:, :1, None, None, None], (len(value), 2, 3, len(DYNAMICS), setup.half))
 

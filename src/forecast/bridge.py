@@ -8,6 +8,9 @@ import numpy as np
 from scipy.optimize import brentq, minimize
 from scipy.special import logsumexp
 
+ROUNDS = 50
+"""Rounds of the fixed point of `ratio`."""
+
 
 def bridge(
     draws: np.ndarray, log_target: Callable[[np.ndarray], np.ndarray], rng: np.random.Generator
@@ -114,6 +117,25 @@ def constants(log_density: np.ndarray, size: np.ndarray, start: np.ndarray) -> n
         return np.diag(w.mean(0)) - w.T @ w / len(w) + 1.0
 
     return np.asarray(minimize(value, first, jac=True, hess=curvature, method="trust-exact", tol=1e-8).x)
+
+
+def ratio(before: np.ndarray, after: np.ndarray) -> np.ndarray:
+    """Log ratio of normalising constants, from log ratios of densities at draws of both (Bennett 1976).
+
+    What `constants` finds for two densities, for many pairs at once.
+
+    Parameters
+    ----------
+    before, after
+        At draws of the first density and of the second, (..., island, draw).
+    """
+    x = np.concatenate([before, after], axis=-1).reshape(*before.shape[:-2], -1)
+    n, m = (np.prod(part.shape[-2:]) for part in (before, after))
+    found = np.zeros((*x.shape[:-1], 1))
+    for _ in range(ROUNDS):
+        mixed = np.logaddexp(np.log(n), np.log(m) + x - found)
+        found = logsumexp(x - mixed, axis=-1, keepdims=True) - logsumexp(-mixed, axis=-1, keepdims=True)
+    return np.asarray(found[..., 0])
 
 
 def jackknife_values(estimate: Callable[[np.ndarray], np.ndarray], islands: int) -> np.ndarray:

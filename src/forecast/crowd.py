@@ -12,9 +12,8 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
-from scipy.special import logsumexp
 
-from forecast.bridge import jackknife_values
+from forecast.bridge import jackknife_values, ratio
 from forecast.compilation import Compiled, Metric, in_blocks, log_density
 from forecast.particles import Particles, by_island, moments, next_power, systematic
 from forecast.sweeps import Data, Run, Settings
@@ -23,8 +22,6 @@ OWN = ("value", "weight")
 """Data of the model of which each particle gets its own."""
 TOGETHER = 20
 """Data sets in one batch of chains."""
-ROUNDS = 50
-"""Rounds of the fixed point of `ratio`."""
 
 
 def batches(size: int) -> list[tuple[np.ndarray, int]]:
@@ -112,11 +109,11 @@ def advance(
 
         Weights are those of all, (row,), or of each, (set, label, row).
         """
-        own = {"value": value[:, None], "weight": weight}
-        flat = {
-            n: np.broadcast_to(x, (sets, K, value.shape[1])).reshape(sets * K, -1) for n, x in own.items()
-        }
-        each = {name: np.repeat(x, count, axis=0) for name, x in flat.items()}
+
+        def own(x: np.ndarray) -> np.ndarray:
+            return np.repeat(np.broadcast_to(x, (sets, K, len(old))).reshape(sets * K, -1), count, axis=0)
+
+        each = {"value": own(value[:, None]), "weight": own(weight)}
         return np.tile(np.repeat(np.arange(K), count), sets), {**compiled.data, **shared, **each}
 
     def gain(x: np.ndarray) -> np.ndarray:
@@ -126,6 +123,7 @@ def advance(
 
     x, factor, power = crowd.draws, crowd.factor, np.zeros((sets, K))
     change, steps = gain(x), list[tuple[np.ndarray, np.ndarray]]()
+    slopes = data(new - old, D + 1)
     while power.min() < 1.0:
         pairs = zip(change.reshape(sets * K, islands, -1), power.ravel(), strict=True)
         higher = np.array([_next(c, p, s.ess) for c, p in pairs]).reshape(sets, K)
@@ -134,7 +132,7 @@ def advance(
         chosen = np.stack([systematic(run.rng, w, chains) for w in weight])
         origin = np.take_along_axis(x, chosen.reshape(*x.shape[:3], chains, 1), axis=3)
         mean, nowhere = origin.mean(axis=(2, 3)), np.zeros((sets * K, D))
-        factor = _sharpened(compiled, mean, factor, step[..., 0], data(new - old, D + 1))
+        factor = _sharpened(compiled, mean, factor, step[..., 0], slopes)
         label, inputs = data(old + power[..., None] * (new - old), islands * chains)
         states = run.stage(
             origin.reshape(-1, D),
@@ -154,23 +152,6 @@ def advance(
         return np.asarray(found + sum(ratio(a[:, :, used], b[:, :, used]) for a, b in steps))
 
     return Crowd(x, jackknife_values(carried, islands), factor, run.step_size)
-
-
-def ratio(before: np.ndarray, after: np.ndarray) -> np.ndarray:
-    """Log ratio of normalising constants, from log ratios of densities at draws of both (Bennett 1976).
-
-    Parameters
-    ----------
-    before, after
-        At draws of the first density and of the second, (..., island, draw).
-    """
-    x = np.concatenate([before, after], axis=-1).reshape(*before.shape[:-2], -1)
-    n, m = (np.prod(part.shape[-2:]) for part in (before, after))
-    found = np.zeros((*x.shape[:-1], 1))
-    for _ in range(ROUNDS):
-        mixed = np.logaddexp(np.log(n), np.log(m) + x - found)
-        found = logsumexp(x - mixed, axis=-1, keepdims=True) - logsumexp(-mixed, axis=-1, keepdims=True)
-    return np.asarray(found[..., 0])
 
 
 def _next(change: np.ndarray, power: float, ess: float) -> float:

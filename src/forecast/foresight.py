@@ -290,6 +290,11 @@ def _share(holds: np.ndarray) -> tuple[float, float]:
     return float(holds.mean()), float(np.sqrt(p * (1 - p) / count))
 
 
+def _plain(value: np.ndarray) -> tuple[float, float]:
+    """Mean over worlds that count alike, and its standard error."""
+    return float(value.mean()), float(value.std(ddof=1) / np.sqrt(len(value)))
+
+
 def in_time(seen: Seen, tier: int, bar: float, milestone: str) -> dict[str, Any]:
     """Probability that the truth is told apart before a milestone, among worlds that pass it after today."""
     when, day = seen.passage[milestone], told_apart(seen, tier, bar)
@@ -347,11 +352,10 @@ def hybrid_record(seen: Seen, names: Sequence[str]) -> dict[str, Any]:
     for t, name in enumerate(names):
         p = seen.posterior[:, t, -1]
         p = p[np.isfinite(p).all(axis=1)]
-        se = p.std(axis=0, ddof=1) / np.sqrt(len(p))
         largest = p.max(axis=1)
         found[name] = {
-            "posterior": {n: figure((p[:, k].mean(), se[k])) for k, n in enumerate(DYNAMICS)},
-            "largest": figure((largest.mean(), largest.std(ddof=1) / np.sqrt(len(p)))),
+            "posterior": {n: figure(_plain(x)) for n, x in zip(DYNAMICS, p.T, strict=True)},
+            "largest": figure(_plain(largest)),
             "sure": figure(_share(largest >= SURE)),
         }
     return {"worlds": len(seen.truth), "tiers": found}

@@ -98,8 +98,8 @@ def prepare(run: Run, plan: Plan, report: inference.Progress | None = None) -> S
     planned = rows["series"].ne("").to_numpy()
     today = dev.centring(rows, (~planned).astype(float))
     start = frozen.placed(known, declared, rows, run.log_evidence, run.one_shot, 1, today).draws
-    # An even number, as half of the islands make worlds.
-    return Setup(run, plan, known, compiled, rows, declared, start[:, : start.shape[1] // 4 * 2], planned)
+    # The other half of the islands makes worlds.
+    return Setup(run, plan, known, compiled, rows, declared, start[:, : start.shape[1] // 2], planned)
 
 
 def _published(
@@ -192,18 +192,18 @@ def follow(
     observed[:, setup.planned] = value
     found = np.zeros((size, len(tiers), len(days), *setup.start.shape[:2]))
     nothing = np.zeros(len(setup.plan.rows), bool)
-    at = {"": (nothing, _start(setup, size, runs.seed_of(f"{seed} start")))}
+    start = nothing, _start(setup, size, runs.seed_of(f"{seed} start"))
+    latest = dict.fromkeys(tiers, start)
     for d, day in enumerate(days):
-        done = [""]
+        today = [start]
         for t, tier in enumerate(tiers):
             counted = setup.plan.counted(tier, day)
-            near = [name for name in (*done, tier) if name in at]
-            seen, many = at[min(near, key=lambda name: (at[name][0] != counted).sum())]
+            seen, many = min((*today, latest[tier]), key=lambda one: (one[0] != counted).sum())
             if not np.array_equal(seen, counted):
                 step = runs.seed_of(f"{seed} {tier} {day:%Y-%m-%d}")
                 many = _step(setup, many, observed, seen, counted, step, settings)
-            found[:, t, d], at[tier] = many.log_evidence, (counted, many)
-            done.append(tier)
+            found[:, t, d], latest[tier] = many.log_evidence, (counted, many)
+            today.append(latest[tier])
     return found
 
 
@@ -245,7 +245,6 @@ def follow_all(
     tiers: Sequence[str],
     days: Sequence[pd.Timestamp],
     seed: int,
-    settings: inference.Settings = SETTINGS,
     report: inference.Progress | None = None,
 ) -> np.ndarray:
     """`follow` every world, of values (world, row): (world, tier, day, dynamic, island)."""
@@ -253,7 +252,7 @@ def follow_all(
     found = np.zeros((size, len(tiers), len(days), len(DYNAMICS), setup.half))
     done = 0
     for those, count in crowd.batches(size):
-        seen = follow(setup, value[those], tiers, days, f"{seed} worlds from {done}", settings)
+        seen = follow(setup, value[those], tiers, days, f"{seed} worlds from {done}")
         found[done : done + count] = seen[:count]
         done += count
         if report:
