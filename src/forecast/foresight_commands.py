@@ -28,9 +28,15 @@ QUICK = ("A", "B", "C", "D")
 @app.command()
 def value(
     worldview: Annotated[str, typer.Option(help="Worldview whose posterior makes the worlds.")] = "neutral",
-    worlds: Annotated[int, typer.Option(min=4, help="Simulated worlds, as many of each dynamic.")] = 500,
+    worlds: Annotated[
+        int | None, typer.Option(min=4, help="Simulated worlds, as many of each dynamic. Default 500.")
+    ] = None,
     quick: Annotated[
-        bool, typer.Option("--quick", help="40 worlds, tiers A to D, January of 2027 and 2028: minutes.")
+        bool,
+        typer.Option(
+            "--quick",
+            help="January of 2027 and 2028 alone; 40 worlds and tiers A to D unless told otherwise: minutes.",
+        ),
     ] = False,
     tier: Annotated[
         list[str] | None, typer.Option(help="Tier of data/disclosure.toml; repeat for several. Default all.")
@@ -51,7 +57,8 @@ def value(
     folders = data or home("data"), priors or home("priors")
     inputs = batch.load_inputs(*folders)
     chosen = pick_worldviews(inputs.worldviews, [worldview])
-    end, months, size = ("2028-01-01", (1,), 40) if quick else ("2031-07-01", (1, 7), worlds)
+    end, months, size = ("2028-01-01", (1,), 40) if quick else ("2031-07-01", (1, 7), 500)
+    size = worlds or size
     plan = load_plan(folders[0] / "disclosure.toml", inputs.archive, inputs.as_of, end)
     names, days = plan.pick(tier or (QUICK if quick else ())), dates(inputs.as_of, end, months)
     with progress_bar() as tell:
