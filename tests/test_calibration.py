@@ -6,20 +6,14 @@ import numpy as np
 import pytest
 
 from forecast import calibration
-from forecast.dynamics import DYNAMICS
 
 RNG = np.random.default_rng(7)
 NAMES = [f"x{i}" for i in range(60)]
 ROLES = dict.fromkeys(NAMES, "core")
 
 
-def fits(names, position):
-    """What was found with these positions and nothing learnt of the dynamic."""
-    return calibration.Found(names, position, np.full((len(position), len(DYNAMICS)), 0.25))
-
-
 def test_uniform_positions_lie_inside_their_bands_as_often_as_said():
-    found = calibration.record("explosive", fits(NAMES, RNG.random((200, 60))), ROLES)
+    found = calibration.record("explosive", calibration.Found(NAMES, RNG.random((200, 60))), ROLES)
     assert 0.85 <= found["inside"] <= 1.0
     for level, each in found["coverage"].items():
         assert each["value"] == pytest.approx(float(level), abs=4 * each["se"] + 1e-3)
@@ -27,7 +21,7 @@ def test_uniform_positions_lie_inside_their_bands_as_often_as_said():
 
 @pytest.mark.parametrize("power", [0.6, 1.7])
 def test_positions_of_a_biased_engine_leave_the_band(power):
-    found = calibration.record("explosive", fits(NAMES, RNG.random((200, 60)) ** power), ROLES)
+    found = calibration.record("explosive", calibration.Found(NAMES, RNG.random((200, 60)) ** power), ROLES)
     assert found["inside"] < 0.1
 
 
@@ -37,7 +31,7 @@ def test_intervals_that_are_too_narrow_cover_too_little():
     # The posterior is N(data/2, 1/2); this engine says its variance is a quarter of that.
     draws = data[..., None] / 2 + 0.5 * np.sqrt(0.5) * RNG.normal(size=(300, 1, 2000))
     position = (draws < truth[..., None]).mean(-1)
-    found = calibration.record("explosive", fits(["x0"], position), ROLES)
+    found = calibration.record("explosive", calibration.Found(["x0"], position), ROLES)
     assert found["coverage"]["0.8"]["value"] == pytest.approx(0.478, abs=0.1)
     assert not found["parameters"][0]["inside"]
 
@@ -50,11 +44,3 @@ def test_dynamics_are_true_as_often_as_they_are_believed_and_not_under_a_boastfu
     boastful = p**3 / (p**3).sum(1, keepdims=True)
     top = calibration.reliability(boastful, truth, np.ones(4000))[-1]
     assert top["believed"] - top["true"] > 4 * top["se"]
-
-
-def test_the_index_is_judged_only_where_every_dynamic_was_simulated():
-    records = [calibration.record(n, fits(["x0"], RNG.random((20, 1))), ROLES) for n in DYNAMICS]
-    (one,) = calibration.index_record(records)
-    assert one["believed"] == one["true"] == 0.25 and one["worlds"] == pytest.approx(320)
-    assert all(r["bits"]["value"] == 0.0 for r in records)
-    assert calibration.index_record(records[:3]) is None

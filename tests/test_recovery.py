@@ -66,4 +66,3 @@ def test_a_batch_of_simulations_fitted_at_once_is_recovered_too(few):
     found = calibration.positions(calibration.prepare(few), "decaying", 20)
     # A thousand intervals, those of one data set not independent.
     assert 0.72 <= calibration.coverage(found.position, 0.8).mean() <= 0.88
-    assert found.believed.shape == (20, 4) and found.believed.sum(axis=1) == pytest.approx(1.0)

@@ -255,16 +255,14 @@ def test_calibration_is_told_and_kept(command_line, tmp_path, monkeypatch, input
     def positions(program, name, size, seed, report):
         calls.append(name)
         position = np.random.default_rng(1).random((size, len(names)))
-        return calibration.Found(names, position, np.full((size, 4), 0.25))
+        return calibration.Found(names, position)
 
     monkeypatch.setattr(calibration, "prepare", lambda rows: None)
     monkeypatch.setattr(calibration, "positions", positions)
     words = ["calibrate", "--dynamic", "amdahl", "--quick", "--store", tmp_path]
     code, out, err = command_line(*words, "--format", "json")
     assert code == 0, err
-    found = json.loads(out)
-    (one,) = found["dynamics"]
-    assert found["reliability"] is None
+    (one,) = json.loads(out)["dynamics"]
     assert one["simulations"] == 50 and len(one["parameters"]) == len(names)
     monkeypatch.setenv("COLUMNS", "200")
     code, out, _ = command_line(*words)

@@ -2,18 +2,18 @@
 
 If parameters come from the prior and data from the model, the share of posterior draws below the truth is
 uniform for a correct engine (Talts et al. 2018), whatever the model; and among data sets that give a
-dynamic a probability, it made as large a share of them.
+dynamic a probability, it made as large a share of them.  The first is asked of data from the prior, each
+fitted by the dynamic that made it; the second of worlds from today's posterior, in `foresight`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from itertools import pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
-from scipy.special import softmax
 
 from forecast import batch, crowd, free_values, inference, model
 from forecast.compilation import Compiled, compile_model, in_blocks
@@ -22,7 +22,7 @@ from forecast.indicators import INDICATORS
 from forecast.priors import Parameter
 from forecast.sweeps import FIRST_STEP
 
-SETTINGS = inference.Settings(islands=4, chains=16, final_sweeps=4)
+SETTINGS = inference.Settings(islands=4, chains=8, final_sweeps=4, ess=0.2)
 """Size of the fit of one simulated data set."""
 BAND = 0.95
 """Probability that the whole curve of a calibrated parameter lies inside its band."""
@@ -39,9 +39,12 @@ class Program(NamedTuple):
     exact: np.ndarray
     """`exact_rows`; the others do not count, (row,)."""
 
-    def prior(self, seed: int, size: int) -> np.ndarray:
-        """Unconstrained prior draws, whose labels cycle 0, 1, ..., (draw, dimension)."""
-        return free_values.prior_draws(list(DYNAMICS), self.declared, self.rows, seed, size)[0]
+    def prior(self, label: int, seed: int, size: int) -> np.ndarray:
+        """Unconstrained prior draws of one dynamic, (draw, dimension)."""
+        names = list(DYNAMICS)
+        # Labels of prior draws cycle.
+        x, _ = free_values.prior_draws(names, self.declared, self.rows, seed, size * len(names))
+        return x[label :: len(names)]
 
     def theta(self, x: np.ndarray, label: int) -> np.ndarray:
         """Parameters at unconstrained values of one dynamic, (draw, parameter)."""
@@ -71,8 +74,6 @@ class Found(NamedTuple):
     """Those of the dynamic."""
     position: np.ndarray
     """Share of posterior draws below the truth, (simulation, parameter)."""
-    believed: np.ndarray
-    """Probability of each dynamic at even odds, (simulation, dynamic)."""
 
 
 def positions(
@@ -83,7 +84,7 @@ def positions(
     settings: inference.Settings = SETTINGS,
     report: inference.Progress | None = None,
 ) -> Found:
-    """Simulate data from one dynamic at prior draws, fit all dynamics to them, and look for the truth.
+    """Simulate data from one dynamic at prior draws, fit it to them, and look for the truth.
 
     Parameters
     ----------
@@ -96,8 +97,7 @@ def positions(
     mine = own_names(declared, name)
     columns = [list(declared).index(n) for n in mine]
     rng = np.random.default_rng([seed, k])
-    labelled = program.prior(int(rng.integers(2**31)), simulations * len(DYNAMICS))
-    truth = program.theta(labelled[k :: len(DYNAMICS)], k)
+    truth = program.theta(program.prior(k, int(rng.integers(2**31)), simulations), k)
     drawn = [
         model.simulate_rows(name, program.rows, dict(zip(declared, one, strict=True)), int(one_seed))
         for one, one_seed in zip(truth, rng.integers(2**31, size=simulations), strict=True)
@@ -106,27 +106,27 @@ def positions(
     value = np.where(program.exact, value, compiled.data["value"])
     nothing, weight = np.zeros(len(program.rows)), program.exact.astype(float)
     shared = model.data_values(declared)
-    position, believed, done = [], [], 0
+    position, done = [], 0
     for those, count in crowd.batches(simulations):
-        start = _from_prior(program, int(rng.integers(2**31)), len(those), settings)
+        start = _from_prior(program, k, int(rng.integers(2**31)), len(those), settings)
         step = int(rng.integers(2**31))
         fit = crowd.advance(compiled, step, start, value[those], nothing, weight, shared, settings)
-        x = fit.draws[:count, k]
+        x = fit.draws[:count, 0]
         theta = program.theta(x.reshape(-1, x.shape[-1]), k).reshape(count, -1, len(declared))
         position.append((theta < truth[those[:count], None]).mean(axis=1)[:, columns])
-        believed.append(softmax(fit.log_evidence[:count].mean(-1), axis=1))
         done += count
         if report:
             report(f"fitting simulated data of {name}", done / simulations)
-    return Found(mine, np.concatenate(position), np.concatenate(believed))
+    return Found(mine, np.concatenate(position))
 
 
-def _from_prior(program: Program, seed: int, sets: int, settings: inference.Settings) -> crowd.Crowd:
-    """Prior draws for every data set, as many as are kept at a temperature."""
-    K, islands = len(DYNAMICS), settings.islands
-    count = settings.chains // K * settings.steps * settings.sweeps
-    x = program.prior(seed, sets * islands * count * K).reshape(sets, islands, count, K, -1)
-    return crowd.begin(np.moveaxis(x, 3, 1), FIRST_STEP)
+def _from_prior(
+    program: Program, label: int, seed: int, sets: int, settings: inference.Settings
+) -> crowd.Crowd:
+    """Prior draws of one dynamic for every data set, as many as are kept at a temperature."""
+    islands, count = settings.islands, settings.chains * settings.steps * settings.sweeps
+    x = program.prior(label, seed, sets * islands * count)
+    return crowd.begin(x.reshape(sets, 1, islands, count, -1), FIRST_STEP, [label])
 
 
 def coverage(position: np.ndarray, level: float) -> np.ndarray:
@@ -142,14 +142,11 @@ def record(name: str, found: Found, roles: Mapping[str, str]) -> dict[str, Any]:
     dict
         ``dynamic``, ``simulations``, ``coverage`` (level -> share of all truths, with ``se`` over
         simulations), ``inside`` (share of parameters whose curve of positions lies in its simultaneous band),
-        ``parameters`` (list of ``name``, ``role``, ``inside``, ``coverage`` of 80 % and ``positions``),
-        ``bits`` (log2 of the probability of the truth over that of even odds, with ``se``) and ``believed``
-        (probability of each dynamic, a list for each simulation).
+        and ``parameters`` (list of ``name``, ``role``, ``inside``, ``coverage`` of 80 % and ``positions``).
     """
     from arviz_stats.ecdf_utils import ecdf_pit
 
-    parameters, position, believed = found
-    of_truth = np.maximum(believed[:, list(DYNAMICS).index(name)], np.finfo(float).tiny)
+    parameters, position = found
     # The band depends on the number of data sets alone.
     at, _, low, high = ecdf_pit(position[:, 0], BAND, 1000, rng=np.random.default_rng(1))
     each = []
@@ -174,8 +171,6 @@ def record(name: str, found: Found, roles: Mapping[str, str]) -> dict[str, Any]:
         "coverage": levels,
         "inside": float(np.mean([one["inside"] for one in each])),
         "parameters": each,
-        "bits": _mean(np.log2(of_truth * len(DYNAMICS))),
-        "believed": believed.round(6).tolist(),
     }
 
 
@@ -221,12 +216,3 @@ def reliability(p: np.ndarray, truth: np.ndarray, weight: np.ndarray, bins: int 
             }
         )
     return found
-
-
-def index_record(records: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]] | None:
-    """`reliability` of the dynamic itself at even odds; None unless all were simulated equally often."""
-    if {r["dynamic"] for r in records} != set(DYNAMICS) or len({r["simulations"] for r in records}) > 1:
-        return None
-    p = np.concatenate([np.array(r["believed"]) for r in records])
-    truth = np.concatenate([np.full(r["simulations"], list(DYNAMICS).index(r["dynamic"])) for r in records])
-    return reliability(p, truth, np.ones(len(p)))

@@ -34,7 +34,7 @@ def batches(size: int) -> list[tuple[np.ndarray, int]]:
 
 
 class Crowd(NamedTuple):
-    """Draws and evidence of every label of many data sets."""
+    """Draws and evidence of some labels, the same ones, of many data sets."""
 
     draws: np.ndarray
     """Unconstrained draws, (set, label, island, draw, dimension)."""
@@ -43,13 +43,24 @@ class Crowd(NamedTuple):
     factor: np.ndarray
     """Lower Cholesky factor of a covariance like that of the draws, (set, label, dimension, dimension)."""
     step_size: float
+    labels: tuple[int, ...]
+    """Those that are followed."""
 
 
-def begin(draws: np.ndarray, step_size: float) -> Crowd:
-    """A crowd whose sets all have the same posteriors and an evidence of 0; draws as in `Crowd`."""
+def begin(draws: np.ndarray, step_size: float, labels: Sequence[int] | None = None) -> Crowd:
+    """A crowd whose sets all have the same posteriors and an evidence of 0.
+
+    Parameters
+    ----------
+    draws
+        As in `Crowd`.
+    labels
+        Those of the draws; all by default.
+    """
     sets, K, islands, _, D = draws.shape
     factor = np.stack([moments(draws[:, k].reshape(1, -1, D)).factor for k in range(K)])
-    return Crowd(draws, np.zeros((sets, K, islands)), np.broadcast_to(factor, (sets, K, D, D)), step_size)
+    every = np.broadcast_to(factor, (sets, K, D, D))
+    return Crowd(draws, np.zeros((sets, K, islands)), every, step_size, tuple(labels or range(K)))
 
 
 def recast(crowd: Crowd, maps: Sequence[Callable[[np.ndarray], np.ndarray]]) -> Crowd:
@@ -114,7 +125,7 @@ def advance(
             return np.repeat(np.broadcast_to(x, (sets, K, len(old))).reshape(sets * K, -1), count, axis=0)
 
         each = {"value": own(value[:, None]), "weight": own(weight)}
-        return np.tile(np.repeat(np.arange(K), count), sets), {**compiled.data, **shared, **each}
+        return np.tile(np.repeat(crowd.labels, count), sets), {**compiled.data, **shared, **each}
 
     def gain(x: np.ndarray) -> np.ndarray:
         """Log likelihood of the change at draws, (set, label, island, draw)."""
@@ -151,7 +162,7 @@ def advance(
         found = crowd.log_evidence[:, :, used].mean(axis=-1)
         return np.asarray(found + sum(ratio(a[:, :, used], b[:, :, used]) for a, b in steps))
 
-    return Crowd(x, jackknife_values(carried, islands), factor, run.step_size)
+    return Crowd(x, jackknife_values(carried, islands), factor, run.step_size, crowd.labels)
 
 
 def _next(change: np.ndarray, power: float, ess: float) -> float:

@@ -95,7 +95,7 @@ def calibrate(
     data: DataOption = None,
     priors: PriorsOption = None,
 ) -> None:
-    """Check the engine on simulated data: are truths where posteriors say, and dynamics as often true?"""
+    """Check the engine on data simulated from the prior: do truths lie where posteriors say?"""
     from forecast import batch, calibration, foresight_reports, model, runs, vintages
     from forecast.dynamics import DYNAMICS
     from forecast.schema import check_known
@@ -125,5 +125,5 @@ def calibrate(
             }
             kept = store / "calibrated" / f"{runs.run_key(content)}.json"
             found.append(runs.once(kept, partial(made, name, tell)))
-    told = {"dynamics": found, "reliability": calibration.index_record(found)}
+    told = {"dynamics": found}
     show_found(told, output, lambda: foresight_reports.calibration_tables(told))

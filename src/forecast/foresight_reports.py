@@ -172,7 +172,6 @@ def calibration_tables(found: Mapping[str, Any]) -> RenderableType:
                 *(cell(one["coverage"][x], 3) for x in levels),
                 f"{one['inside']:.1%}",
                 ", ".join(outside[:WORST]) + more or "none",
-                cell(one["bits"]),
             ]
         )
     columns = (
@@ -181,11 +180,9 @@ def calibration_tables(found: Mapping[str, Any]) -> RenderableType:
         *(f"{float(x):.0%} intervals cover" for x in levels),
         "curves in their band",
         "outside",
-        "bits on the dynamic",
     )
     note = (
         "The curve is the distribution of the truth's place in its posterior, over data sets; of a "
         "calibrated engine 95 % of curves lie in their band, which is simultaneous along each curve."
     )
-    index = [_reliability({"": found["reliability"]})] if found["reliability"] else []
-    return Group(table("Are truths where the posteriors say?", columns, rows), Text(note), *index)
+    return Group(table("Are truths where the posteriors say?", columns, rows), Text(note))
