@@ -119,6 +119,28 @@ def test_an_overconfident_posterior_is_not():
     assert tenths[-1]["true"] < tenths[-1]["believed"] - 4 * tenths[-1]["se"]
 
 
+def test_a_date_is_sound_unless_errors_are_large_or_truths_are_lost():
+    seen, errors = gaussian_worlds(500, 0.5), np.full((500 * K, 1, len(DAYS), K - 1), 0.5)
+    errors[:, 0, 1] = 1.2
+    assert foresight.failures(seen, errors, 0, ["A"]) == []
+    assert foresight.failures(seen, errors, 1, ["A"]) == [
+        "tier A: a log Bayes factor has an error of 1.20 nats"
+    ]
+    assert foresight.failures(seen, errors, 2, ["A"]) == []
+    # Ten of two thousand worlds in which the truth was lost by tens of nats.
+    lost = seen.log_posterior.copy()
+    where = RNG.choice(500 * K, 10, replace=False)
+    lost[where, 0, 2, seen.truth[where]] = -30.0
+    (one, two) = foresight.failures(seen._replace(log_posterior=lost), errors, 2, ["A"])
+    assert "given less than 0.01 are true" in one and "given less than 0.0001 are true" in two
+
+
+def test_nothing_is_told_of_dates_that_failed():
+    record = foresight.tier_records(gaussian_worlds(50, 0.7), ["A"], ["2030-01-01"])[0]
+    assert list(record["bits"]) == ["2027-01-01", "2028-01-01", "2029-01-01", "2030-01-01"]
+    assert record["bits"]["2030-01-01"] is record["posterior_of_truth_se"]["2030-01-01"] is None
+
+
 def test_warning_is_the_years_between_two_milestones_where_both_come():
     inf = np.inf
     times = {

@@ -150,17 +150,30 @@ def test_a_hybrid_world_has_a_floor_and_new_work(setup, plan):
         assert hybrid[:, last].mean() > other.mean() + 3 * error
 
 
-def test_worlds_are_followed_in_batches_of_one_size(setup, made, days, monkeypatch):
-    sizes = []
+def test_worlds_are_followed_in_batches_of_one_size_and_go_on_after_an_interruption(
+    setup, made, days, monkeypatch, tmp_path
+):
+    sizes, broken = [], True
 
     def follow(setup, value, tiers, days, seed):
+        if sizes and broken:
+            raise KeyboardInterrupt
         sizes.append(len(value))
-        return np.broadcast_to(value[:, :1, None, None, None], (len(value), 2, 3, len(DYNAMICS), setup.half))
+        first = value[:, :1, None, None, None].copy()
+        first[3] = -np.inf
+        return np.broadcast_to(first, (len(value), 2, 3, len(DYNAMICS), setup.half))
 
     monkeypatch.setattr(worlds, "follow", follow)
-    found = worlds.follow_all(setup, made.value[:30], NAMES, days[:3], seed=1)
+    some = made.value[:30], NAMES, days[:3], 1, tmp_path
+    with pytest.raises(KeyboardInterrupt):
+        worlds.follow_all(setup, *some)
+    broken = False
+    found = worlds.follow_all(setup, *some)
     assert sizes == [20, 20] and len(found) == 30
-    np.testing.assert_array_equal(found[:, 0, 0, 0, 0], made.value[:30, 0])
+    expected = made.value[:30, 0].copy()
+    # A step that failed says nothing.
+    expected[[3, 23]] = np.nan
+    np.testing.assert_array_equal(found[:, 0, 0, 0, 0], expected)
 
 
 def test_stepping_agrees_with_reweighting(setup, made, days):
@@ -180,7 +193,9 @@ def test_stepping_agrees_with_reweighting(setup, made, days):
 def test_the_engine_is_reliable_in_worlds_of_its_own_prior(setup, made, days, added):
     odds = np.full(4, 0.25)
     seen = foresight.believed(np.zeros(4), odds, added.mean(-1), made.dynamic, made.passage, days[:3])
-    for one in foresight.reliability(seen, 1, bins=4):
+    for one in calibration.reliability(
+        seen.posterior[:, 1, -1], seen.truth, np.ones(len(seen.truth)), np.linspace(0, 1, 5)
+    ):
         assert abs(one["true"] - one["believed"]) < 4 * one["se"] + 0.02
     record = foresight.tier_records(seen, NAMES)
     # More rows cannot tell less, on average.

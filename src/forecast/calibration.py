@@ -29,6 +29,9 @@ BAND = 0.95
 LEVELS = (0.5, 0.8, 0.95)
 """Central intervals whose coverage is told."""
 
+TENTHS = np.linspace(0, 1, 11)
+"""Ranges of probability in which believed and true are compared."""
+
 
 class Program(NamedTuple):
     """The joint model of some rows whose values are simulated."""
@@ -178,8 +181,10 @@ def _mean(value: np.ndarray) -> dict[str, float]:
     return {"value": float(value.mean()), "se": float(value.std(ddof=1) / np.sqrt(len(value)))}
 
 
-def reliability(p: np.ndarray, truth: np.ndarray, weight: np.ndarray, bins: int = 10) -> list[dict[str, Any]]:
-    """How often a dynamic that was given a probability is true, by equal ranges of probability.
+def reliability(
+    p: np.ndarray, truth: np.ndarray, weight: np.ndarray, edges: np.ndarray = TENTHS
+) -> list[dict[str, Any]]:
+    """How often a dynamic that was given a probability is true, by ranges of probability.
 
     Parameters
     ----------
@@ -189,6 +194,8 @@ def reliability(p: np.ndarray, truth: np.ndarray, weight: np.ndarray, bins: int 
         Index of the true one, (world,).
     weight
         What each world counts, (world,).
+    edges
+        Ends of the ranges; an upper one belongs to the next range unless it is 1.
 
     Returns
     -------
@@ -198,7 +205,7 @@ def reliability(p: np.ndarray, truth: np.ndarray, weight: np.ndarray, bins: int 
     """
     true = np.arange(p.shape[1]) == truth[:, None]
     found = []
-    for low, high in pairwise(np.linspace(0, 1, bins + 1)):
+    for low, high in pairwise(edges):
         inside = (p >= low) & ((p < high) | (high == 1.0))
         w = np.where(inside, weight[:, None], 0.0)
         if not w.sum() > 0:

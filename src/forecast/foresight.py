@@ -7,16 +7,18 @@ its dynamic has today, so that the figures are those of worlds drawn from today'
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
-from scipy.special import logsumexp
+from scipy.special import betainc, logsumexp
 
 from forecast import calibration, evidence, inference, worlds
 from forecast.accounts import Run
 from forecast.disclosure import Plan
 from forecast.dynamics import DYNAMICS
+from forecast.schema import InputError
 from forecast.vintages import decimal_year
 
 BARS = (10.0, 100.0)
@@ -31,6 +33,11 @@ SURE = 0.9
 """Probability from which a dynamic is believed for sure."""
 HYBRIDS = 20
 """Simulated worlds in which none of the dynamics is true."""
+GATE = {"noise": 1.0, "lost": 0.001}
+"""Most a log Bayes factor of one world may err by in the median, nats; least probability that a calibrated
+engine gives as many truths next to no chance as were seen."""
+NEXT_TO_NONE = (0.01, 1e-4)
+"""Probabilities below which a truth was given next to no chance."""
 LEVELS = (0.1, 0.5, 0.9)
 """Quantiles printed of a distribution of dates or years."""
 Figure = dict[str, float | None]
@@ -150,6 +157,7 @@ def value(
     size: int,
     days: Sequence[pd.Timestamp],
     seed: int,
+    kept: Path,
     report: inference.Progress | None = None,
 ) -> dict[str, Any]:
     """Simulate worlds from a stored run, show the engine what each tier publishes, and say what it is worth.
@@ -162,45 +170,91 @@ def value(
         Number of worlds, rounded up to as many of each dynamic.
     days
         Days looked at, in order.
+    kept
+        Folder for what was learnt in some worlds, so that an interrupted run goes on there.
 
     Returns
     -------
     dict
-        ``worldview``, ``as_of``, ``worlds``, ``today`` (dynamic -> probability), ``dates``, ``tiers``
-        (`tier_records`, with ``title``, ``reason`` and ``rows``), ``warning`` (`warning_records`),
-        ``reliability`` (tier -> `reliability` at the last date), ``hybrid`` (`hybrid_record`), ``noise``,
-        the median standard error of a log Bayes factor in one world at the last date, nats, and ``lost``,
-        the number of worlds in which a step failed, which count nowhere.
+        ``worldview``, ``as_of``, ``worlds``, ``today`` (dynamic -> probability), ``dates``, ``until``, the
+        last sound one, ``failed`` (date -> `failures`), ``tiers`` (`tier_records`, with ``title``, ``reason``
+        and ``rows``), ``warning`` (`warning_records`), ``reliability`` (tier -> `reliability`), ``hybrid``
+        (`hybrid_record`), ``noise``, the median standard error of a log Bayes factor in one world, nats, and
+        ``lost``, the number of worlds in which a step failed, which count nowhere.  What went wrong on a date
+        is carried on, so that nothing is told of the first date that fails and later ones.
+
+    Raises
+    ------
+    InputError
+        The first date fails.
     """
     setup = worlds.prepare(run, plan, report)
     made = worlds.simulate(setup, run.inputs.milestones, -(-size // len(DYNAMICS)), seed)
     hybrid = worlds.simulate_hybrid(setup, HYBRIDS, seed)
-    every = worlds.follow_all(setup, np.concatenate([made.value, hybrid]), names, days, seed, report=report)
+    every = worlds.follow_all(setup, np.concatenate([made.value, hybrid]), names, days, seed, kept, report)
     added, of_hybrid = np.split(every, [len(made.value)])
     now = evidence.mean_evidence(run.log_evidence)[0]
-    seen = believed(now, run.odds, added.mean(-1), made.dynamic, made.passage, days)
+    factors = added[..., 1:, :] - added[..., :1, :]
+    errors = factors.std(-1, ddof=1) / np.sqrt(factors.shape[-1])
+    isos = [f"{day:%Y-%m-%d}" for day in days]
+    every_day = believed(now, run.odds, added.mean(-1), made.dynamic, made.passage, days)
+    failed = {iso: found for d, iso in enumerate(isos) if (found := failures(every_day, errors, d, names))}
+    sound = isos.index(next(iter(failed))) if failed else len(days)
+    if not sound:
+        raise InputError(f"{isos[0]}: {'; '.join(failed[isos[0]])}; take other tiers or a sharper posterior")
+    seen = believed(now, run.odds, added[:, :, :sound].mean(-1), made.dynamic, made.passage, days[:sound])
     # No dynamic is the truth of these.
     nobody = np.full(len(hybrid), -1)
-    seen_hybrid = believed(now, run.odds, of_hybrid.mean(-1), nobody, {}, days)
-    records = tier_records(seen, names)
+    seen_hybrid = believed(now, run.odds, of_hybrid[:, :, :sound].mean(-1), nobody, {}, days[:sound])
+    records = tier_records(seen, names, isos[sound:])
     for record in records:
         tier = plan.tiers[record["tier"]]
-        rows = int(plan.counted(tier.name, days[-1]).sum())
+        rows = int(plan.counted(tier.name, days[sound - 1]).sum())
         record |= {"title": tier.title, "reason": tier.reason, "rows": rows}
-    factors = added[:, :, -1, 1:] - added[:, :, -1, :1]
     return {
         "worldview": run.worldview.name,
         "as_of": run.as_of,
         "worlds": len(made.dynamic),
         "today": dict(zip(DYNAMICS, map(float, seen.today), strict=True)),
-        "dates": [f"{day:%Y-%m-%d}" for day in days],
+        "dates": isos,
+        "until": isos[sound - 1],
+        "failed": failed,
         "tiers": records,
         "warning": warning_records(worlds.passages(setup, run.inputs.milestones)),
         "reliability": {name: reliability(seen, t) for t, name in enumerate(names)},
         "hybrid": hybrid_record(seen_hybrid, names),
-        "lost": int((~np.isfinite(added).all(axis=(1, 2, 3, 4))).sum()),
-        "noise": float(np.nanmedian(factors.std(-1, ddof=1) / np.sqrt(factors.shape[-1]))),
+        "lost": int((~np.isfinite(added[:, :, :sound]).all(axis=(1, 2, 3, 4))).sum()),
+        "noise": float(np.nanmedian(errors[:, :, sound - 1])),
     }
+
+
+def failures(seen: Seen, errors: np.ndarray, day: int, names: Sequence[str]) -> list[str]:
+    """Reasons for which nothing can be told of a day; none if it is sound.
+
+    A calibrated engine may give a truth next to no chance, but no more often than it says.
+
+    Parameters
+    ----------
+    errors
+        Standard errors of log Bayes factors, (world, tier, day, rival).
+    names
+        Tiers, in the order of `seen`.
+    """
+    found = []
+    for t, name in enumerate(names):
+        noise = float(np.nanmedian(errors[:, t, day]))
+        if not noise <= GATE["noise"]:
+            found.append(f"tier {name}: a log Bayes factor has an error of {noise:.2f} nats")
+        for level in NEXT_TO_NONE:
+            low = calibration.reliability(
+                seen.posterior[:, t, day], seen.truth, _weights(seen), np.array([0.0, level])
+            )
+            for one in low:
+                true = one["true"] * one["worlds"]
+                if true and betainc(true, one["worlds"] - true + 1, one["believed"]) < GATE["lost"]:
+                    share = f"{one['true']:.1%} of the times they were"
+                    found.append(f"tier {name}: dynamics given less than {level:g} are true in {share}")
+    return found
 
 
 # Records --------------------------------------------------------------------------------------------------
@@ -220,25 +274,28 @@ def quantiles(value: np.ndarray) -> list[float | None]:
     return [round(float(x), 2) if np.isfinite(x) else None for x in found]
 
 
-def tier_records(seen: Seen, names: Sequence[str]) -> list[dict[str, Any]]:
+def tier_records(seen: Seen, names: Sequence[str], later: Sequence[str] = ()) -> list[dict[str, Any]]:
     """What each tier is worth.
 
     Parameters
     ----------
     names
         Tiers, in the order of `seen`; the others are compared with the first.
+    later
+        Dates of which nothing can be told, YYYY-MM-DD.
 
     Returns
     -------
     list of dict
         ``tier``; ``bits``, ``bits_se``, ``posterior_of_truth``, ``posterior_of_truth_se``,
         ``more_than_first`` and ``more_than_first_se`` (bits over those of the first in the same worlds),
-        each date -> number;
+        each date -> number or None;
         ``by_dynamic``, dynamic -> ``posterior_of_truth`` at the last date, ``told_apart`` (Bayes factor ->
         ``ever``, the share of worlds, ``year``, quantiles, and ``against`` each rival) and ``alarm``;
         ``in_time``, Bayes factor -> milestone -> `in_time`.
     """
-    isos, found = [f"{day:%Y-%m-%d}" for day in seen.days], []
+    found, unknown = [], [figure((np.nan, np.nan))] * len(later)
+    isos = [*(f"{day:%Y-%m-%d}" for day in seen.days), *later]
     truth, first = np.exp(_of_truth(seen)), bits(seen, 0)
     for t, name in enumerate(names):
         gained = bits(seen, t)
@@ -248,7 +305,7 @@ def tier_records(seen: Seen, names: Sequence[str]) -> list[dict[str, Any]]:
             ("posterior_of_truth", truth[:, t]),
             ("more_than_first", gained - first),
         ):
-            each = [figure(mean(value[:, d], seen)) for d in range(len(isos))]
+            each = [figure(mean(value[:, d], seen)) for d in range(len(seen.days))] + unknown
             record[key] = {iso: x["value"] for iso, x in zip(isos, each, strict=True)}
             record[f"{key}_se"] = {iso: x["se"] for iso, x in zip(isos, each, strict=True)}
         record["by_dynamic"] = {n: _of_dynamic(seen, t, k) for k, n in enumerate(DYNAMICS)}
@@ -361,6 +418,6 @@ def hybrid_record(seen: Seen, names: Sequence[str]) -> dict[str, Any]:
     return {"worlds": len(seen.truth), "tiers": found}
 
 
-def reliability(seen: Seen, tier: int, day: int = -1, bins: int = 10) -> list[dict[str, Any]]:
-    """`calibration.reliability` under one tier on one day, each world counted with its weight."""
-    return calibration.reliability(seen.posterior[:, tier, day], seen.truth, _weights(seen), bins)
+def reliability(seen: Seen, tier: int) -> list[dict[str, Any]]:
+    """`calibration.reliability` under one tier on the last day, each world counted with its weight."""
+    return calibration.reliability(seen.posterior[:, tier, -1], seen.truth, _weights(seen))

@@ -72,13 +72,15 @@ def value(
             "code": runs.code_version(),
         }
 
+        kept = store / "foreseen" / runs.run_key(content)
+
         def foresee() -> dict[str, Any]:
             run = accounts.read(folder, inputs, chosen[0])
             if run.manifest["status"] != "done":
                 raise InputError(f"{folder}: failed its gate, so no world can be drawn from it")
-            return foresight.value(run, plan, names, size, days, seed, partial(tell, worldview))
+            return foresight.value(run, plan, names, size, days, seed, kept, partial(tell, worldview))
 
-        found = runs.once(store / "foreseen" / f"{runs.run_key(content)}.json", foresee)
+        found = runs.once(kept.with_suffix(".json"), foresee)
     show_found(found, output, lambda: foresight_reports.tables(found))
 
 

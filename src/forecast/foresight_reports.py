@@ -11,13 +11,13 @@ from rich.text import Text
 from forecast.absorption_reports import cell, table
 
 SHOWN = ("2027-01-01", "2028-01-01", "2030-01-01")
-"""Dates of the table of tiers; the last one is added, and `--format json` has all."""
+"""Dates of the table of tiers; the last sound one is added, and `--format json` has all."""
 
 
 def tables(found: Mapping[str, Any]) -> RenderableType:
     """Everything `forecast value` shows."""
     dates = [d for d in SHOWN if d in found["dates"]]
-    dates += [found["dates"][-1]] if found["dates"][-1] not in dates else []
+    dates = sorted({*dates, found["until"]})
     today = ", ".join(f"{name} {p:.2f}" for name, p in found["today"].items())
     head = (
         f"{found['worldview']} as of {found['as_of']}: {found['worlds']} simulated worlds, true dynamics as "
@@ -25,32 +25,32 @@ def tables(found: Mapping[str, Any]) -> RenderableType:
     )
     return Group(
         Text(head, style="bold"),
-        _worth(found["tiers"], dates),
+        _worth(found["tiers"], dates, found["until"]),
         Text(
             "1 bit tells two equally likely dynamics apart. Errors are those of the number of worlds; "
             f"in one world a log Bayes factor has an error of {found['noise']:.2f} nats (median)."
         ),
-        _apart(found["tiers"], found["dates"][-1]),
-        _in_time(found["tiers"], found["dates"][-1]),
+        *(Text(f"{date} failed its gate: {'; '.join(why)}.") for date, why in found["failed"].items()),
+        _apart(found["tiers"], found["until"]),
+        _in_time(found["tiers"], found["until"]),
         _warning(found["warning"], found["tiers"][0]),
         _reliability(found["reliability"]),
-        _hybrid(found["hybrid"], found["dates"][-1]),
+        _hybrid(found["hybrid"], found["until"]),
     )
 
 
-def _worth(tiers: Sequence[Mapping[str, Any]], dates: Sequence[str]) -> RenderableType:
+def _worth(tiers: Sequence[Mapping[str, Any]], dates: Sequence[str], last: str) -> RenderableType:
     rows = []
     for one in tiers:
-        gained = [cell(_at(one, "bits", d)) for d in dates]
-        last = dates[-1]
+        gained = ["failed" if d > last else cell(_at(one, "bits", d)) for d in dates]
         more, truth = _at(one, "more_than_first", last), _at(one, "posterior_of_truth", last)
         name = f"{one['tier']}: {one['title']}"
         rows.append([name, *gained, cell(more, sign=True) if one is not tiers[0] else "", cell(truth)])
     columns = (
         "tier",
         *(f"bits by {d}" for d in dates),
-        f"more than {tiers[0]['tier']}",
-        "probability of the truth",
+        f"more than {tiers[0]['tier']} by {last}",
+        "probability of the truth then",
     )
     return table("What would disclosure tell of the dynamic?", columns, rows)
 

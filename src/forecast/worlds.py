@@ -10,7 +10,8 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import NamedTuple
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -245,19 +246,33 @@ def follow_all(
     tiers: Sequence[str],
     days: Sequence[pd.Timestamp],
     seed: int,
+    kept: Path,
     report: inference.Progress | None = None,
 ) -> np.ndarray:
-    """`follow` every world, of values (world, row): (world, tier, day, dynamic, island)."""
+    """`follow` every world, of values (world, row): (world, tier, day, dynamic, island).
+
+    Batches that were finished are in the folder `kept`, and those not found there are made and put there.
+    """
     size = len(value)
     found = np.zeros((size, len(tiers), len(days), len(DYNAMICS), setup.half))
     done = 0
     for those, count in crowd.batches(size):
-        seen = follow(setup, value[those], tiers, days, f"{seed} worlds from {done}")
+        words = f"{seed} worlds from {done}"
+        make = partial(_as_lists, setup, value[those], tiers, days, words)
+        seen = np.array(runs.once(kept / f"{done}.json", make), float)
         found[done : done + count] = seen[:count]
         done += count
         if report:
             report("following worlds", done / size)
     return found
+
+
+def _as_lists(*of: Any) -> Any:
+    """`follow`, as JSON has it: None where a step failed."""
+    found = follow(*of)
+    listed = found.astype(object)
+    listed[~np.isfinite(found)] = None
+    return listed.tolist()
 
 
 def dates(as_of: str, end: str, months: Collection[int] = (1, 7)) -> list[pd.Timestamp]:
