@@ -256,6 +256,31 @@ def test_the_value_of_disclosure_as_a_table(answered, command_line, monkeypatch)
     assert "A: audited pace" in out and "nan" not in out
 
 
+def test_figures_of_a_date_that_failed_are_not_told(answered, command_line, monkeypatch):
+    def third(seen, errors, day, names):
+        return ["tier A: too noisy"] if day == 2 else []
+
+    monkeypatch.setattr(foresight, "failures", third)
+    code, out, err = command_line(*answered, "--format", "json")
+    assert code == 0, err
+    found = json.loads(out)
+    assert found["until"] == found["dates"][1] and found["failed"] == {
+        found["dates"][2]: ["tier A: too noisy"]
+    }
+    for one in found["tiers"]:
+        numbers = list(one["bits"].values())
+        assert None not in numbers[:2] and numbers[2] is None
+    monkeypatch.setenv("COLUMNS", "200")
+    code, out, _ = command_line(*answered)
+    assert code == 0 and "failed its gate: tier A: too noisy" in out and "nan" not in out
+
+
+def test_where_no_date_is_sound_nothing_is_told(answered, command_line, monkeypatch):
+    monkeypatch.setattr(foresight, "failures", lambda *a: ["tier A: too noisy"])
+    code, out, err = command_line(*answered)
+    assert code == 2 and not out and "tier A: too noisy" in err
+
+
 def test_no_world_is_drawn_from_a_failed_fit(answered, setup, command_line, monkeypatch):
     failed = dataclasses.replace(setup.run, manifest=setup.run.manifest | {"status": "failed"})
     monkeypatch.setattr("forecast.accounts.read", lambda *a: failed)
