@@ -13,10 +13,13 @@ def read(index: int, others: int, last: float = 2026.0) -> pd.DataFrame:
     return pd.DataFrame({"indicator": names, "time": np.linspace(2023.5, last, len(names))})
 
 
-def test_unit_is_a_nat_where_the_path_is_centred_and_the_sd_where_it_is_not():
-    sd = np.array([0.1, 0.7, 2.0])
-    np.testing.assert_array_equal(dev.unit(sd, 1.0), np.ones(3))
+def test_unit_is_the_sd_or_a_nat_unless_the_sd_is_too_small_to_be_seen():
+    sd = np.array([1e-6, 0.1, 0.7, 2.0, 1e6])
     np.testing.assert_array_equal(dev.unit(sd, 0.0), sd)
+    in_nats = dev.unit(sd, 1.0)
+    assert (np.diff(in_nats) > 0).all() and in_nats[-1] == pytest.approx(1.0)
+    # What is sampled is as wide as what readings leave open, however small the deviation.
+    assert sd[0] / in_nats[0] == pytest.approx(dev.SMALL)
 
 
 def test_nats_need_an_index_that_pins_every_knot():

@@ -16,6 +16,9 @@ STEP = 0.5
 """Years between knots."""
 TIME = 1.0
 """Correlation time, years."""
+SMALL = 0.2
+"""How closely readings of the capability index pin a knot, nats: noise of 1.5 points at 5.5 points a nat, and a
+few of them to a knot."""
 
 
 def knots(last: float) -> np.ndarray:
@@ -97,5 +100,9 @@ def centring(rows: pd.DataFrame, weight: np.ndarray | None = None) -> np.ndarray
 
 
 def unit(sd: Array, in_nats: Array) -> Array:
-    """Nats in one unit of the deviation as it is sampled: 1 if `in_nats` is 1, its sd if it is 0."""
-    return sd ** (1.0 - in_nats)
+    """Nats in one unit of the deviation as it is sampled.
+
+    Its sd if `in_nats` is 0, and sd / sqrt(sd^2 + `SMALL`^2) if it is 1: nearly 1 where readings outweigh the
+    prior of the deviation, and in proportion to the sd where that is too small for them to tell.
+    """
+    return sd / (sd**2 + SMALL**2) ** (0.5 * in_nats)
