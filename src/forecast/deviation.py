@@ -17,8 +17,8 @@ STEP = 0.5
 TIME = 1.0
 """Correlation time, years."""
 SMALL = 0.2
-"""How closely readings of the capability index pin a knot, nats: noise of 1.5 points at 5.5 points a nat, and a
-few of them to a knot."""
+"""How closely readings of the capability index pin a knot, nats: their noise is some 1.5 points, a nat is 5.5
+points, and there are a few of them to a knot."""
 
 
 def knots(last: float) -> np.ndarray:
