@@ -264,9 +264,9 @@ def test_coordinates_of_the_deviation_change_neither_rows_nor_parameters(rows, d
         for new, centring in ways.items():
             moved = free_values.recentred(NAMES[k], x[old], names, rows, ways[old], centring)
             np.testing.assert_allclose(moved, x[new], rtol=1e-7, atol=1e-7)
-        in_sds = knots - ways[old][1].sum()
         change = found[old]["prior"] - found["nats"]["prior"]
-        assert change == pytest.approx(in_sds * np.log(sd), abs=1e-7)
+        units = [np.log(dev.unit(sd, ways[way][1])).sum() for way in (old, "nats")]
+        assert change == pytest.approx(units[0] - units[1], abs=1e-7)
 
 
 # One likelihood however it is built -----------------------------------------------------------------
