@@ -127,12 +127,12 @@ def test_a_date_is_sound_unless_errors_are_large_or_truths_are_lost():
         "tier A: a log Bayes factor has an error of 1.20 nats"
     ]
     assert foresight.failures(seen, errors, 2, ["A"]) == []
-    # Ten of two thousand worlds in which the truth was lost by tens of nats.
-    lost = seen.log_posterior.copy()
-    where = RNG.choice(500 * K, 10, replace=False)
-    lost[where, 0, 2, seen.truth[where]] = -30.0
-    (one, two) = foresight.failures(seen._replace(log_posterior=lost), errors, 2, ["A"])
-    assert "given less than 0.01 are true" in one and "given less than 0.0001 are true" in two
+    # Of two thousand worlds, one and many in which the truth was lost by tens of nats.
+    lost, where = seen.log_posterior.copy(), RNG.choice(500 * K, 40, replace=False)
+    for some, expected in ((where[:1], 0), (where, 1)):
+        lost[some, 0, 2, seen.truth[some]] = -30.0
+        found = foresight.failures(seen._replace(log_posterior=lost), errors, 2, ["A"])
+        assert len(found) == expected and all("given less than 0.01 are true" in f for f in found)
 
 
 def test_nothing_is_told_of_dates_that_failed():

@@ -232,6 +232,7 @@ def test_the_value_of_disclosure_as_json(answered, command_line):
     code, out, err = command_line(*answered, "--format", "json")
     assert code == 0, err
     found = json.loads(out)
+    assert found["failed"] == {} and found["until"] == found["dates"][-1]
     assert [one["tier"] for one in found["tiers"]] == NAMES
     for one in found["tiers"]:
         assert list(one["bits"]) == list(one["posterior_of_truth"]) == found["dates"]

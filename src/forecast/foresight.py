@@ -36,8 +36,8 @@ HYBRIDS = 20
 GATE = {"noise": 1.0, "lost": 0.001}
 """Most a log Bayes factor of one world may err by in the median, nats; least probability that a calibrated
 engine gives as many truths next to no chance as were seen."""
-NEXT_TO_NONE = (0.01, 1e-4)
-"""Probabilities below which a truth was given next to no chance."""
+NEXT_TO_NONE = 0.01
+"""Probability below which a truth was given next to no chance."""
 LEVELS = (0.1, 0.5, 0.9)
 """Quantiles printed of a distribution of dates or years."""
 Figure = dict[str, float | None]
@@ -245,15 +245,12 @@ def failures(seen: Seen, errors: np.ndarray, day: int, names: Sequence[str]) -> 
         noise = float(np.nanmedian(errors[:, t, day]))
         if not noise <= GATE["noise"]:
             found.append(f"tier {name}: a log Bayes factor has an error of {noise:.2f} nats")
-        for level in NEXT_TO_NONE:
-            low = calibration.reliability(
-                seen.posterior[:, t, day], seen.truth, _weights(seen), np.array([0.0, level])
-            )
-            for one in low:
-                true = one["true"] * one["worlds"]
-                if true and betainc(true, one["worlds"] - true + 1, one["believed"]) < GATE["lost"]:
-                    share = f"{one['true']:.1%} of the times they were"
-                    found.append(f"tier {name}: dynamics given less than {level:g} are true in {share}")
+        edges = np.array([0.0, NEXT_TO_NONE])
+        for low in calibration.reliability(seen.posterior[:, t, day], seen.truth, _weights(seen), edges):
+            true = low["true"] * low["worlds"]
+            if true and betainc(true, low["worlds"] - true + 1, low["believed"]) < GATE["lost"]:
+                share = f"{low['true']:.1%} of the times they were"
+                found.append(f"tier {name}: dynamics given less than {NEXT_TO_NONE:g} are true in {share}")
     return found
 
 
