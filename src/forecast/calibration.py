@@ -28,7 +28,6 @@ BAND = 0.95
 """Probability that the whole curve of a calibrated parameter lies inside its band."""
 LEVELS = (0.5, 0.8, 0.95)
 """Central intervals whose coverage is told."""
-
 TENTHS = np.linspace(0, 1, 11)
 """Ranges of probability in which believed and true are compared."""
 

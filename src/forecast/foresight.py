@@ -89,6 +89,15 @@ def believed(
     )
 
 
+def until(seen: Seen, count: int) -> Seen:
+    """The same worlds, followed for no more than some days."""
+    return seen._replace(
+        log_posterior=seen.log_posterior[:, :, :count],
+        log_evidence=seen.log_evidence[:, :, :count],
+        days=seen.days[:count],
+    )
+
+
 def mean(value: np.ndarray, seen: Seen, kept: np.ndarray | None = None) -> tuple[float, float]:
     """Mean over worlds weighted by their dynamic, and its standard error; NaN if there are none.
 
@@ -202,10 +211,10 @@ def value(
     sound = isos.index(next(iter(failed))) if failed else len(days)
     if not sound:
         raise InputError(f"{isos[0]}: {'; '.join(failed[isos[0]])}; take other tiers or a sharper posterior")
-    seen = believed(now, run.odds, added[:, :, :sound].mean(-1), made.dynamic, made.passage, days[:sound])
+    seen = until(every_day, sound)
     # No dynamic is the truth of these.
     nobody = np.full(len(hybrid), -1)
-    seen_hybrid = believed(now, run.odds, of_hybrid[:, :, :sound].mean(-1), nobody, {}, days[:sound])
+    seen_hybrid = until(believed(now, run.odds, of_hybrid.mean(-1), nobody, {}, days), sound)
     records = tier_records(seen, names, isos[sound:])
     for record in records:
         tier = plan.tiers[record["tier"]]

@@ -57,8 +57,8 @@ def value(
     folders = data or home("data"), priors or home("priors")
     inputs = batch.load_inputs(*folders)
     chosen = pick_worldviews(inputs.worldviews, [worldview])
-    end, months, size = ("2028-01-01", (1,), 40) if quick else ("2031-07-01", (1, 7), 500)
-    size = worlds or size
+    end, months, usual = ("2028-01-01", (1,), 40) if quick else ("2031-07-01", (1, 7), 500)
+    size = worlds or usual
     plan = load_plan(folders[0] / "disclosure.toml", inputs.archive, inputs.as_of, end)
     names, days = plan.pick(tier or (QUICK if quick else ())), dates(inputs.as_of, end, months)
     with progress_bar() as tell:
