@@ -15,6 +15,7 @@ ROLES = dict.fromkeys(NAMES, "core")
 def test_uniform_positions_lie_inside_their_bands_as_often_as_said():
     found = calibration.record("explosive", calibration.Found(NAMES, RNG.random((200, 60))), ROLES)
     assert 0.85 <= found["inside"] <= 1.0
+    assert found["beyond"] == []
     for level, each in found["coverage"].items():
         assert each["value"] == pytest.approx(float(level), abs=4 * each["se"] + 1e-3)
 
@@ -23,6 +24,12 @@ def test_uniform_positions_lie_inside_their_bands_as_often_as_said():
 def test_positions_of_a_biased_engine_leave_the_band(power):
     found = calibration.record("explosive", calibration.Found(NAMES, RNG.random((200, 60)) ** power), ROLES)
     assert found["inside"] < 0.1
+
+
+def test_one_parameter_of_many_that_is_far_off_is_named():
+    position = RNG.random((200, 60))
+    position[:, 7] **= 2
+    assert calibration.record("explosive", calibration.Found(NAMES, position), ROLES)["beyond"] == ["x7"]
 
 
 def test_intervals_that_are_too_narrow_cover_too_little():

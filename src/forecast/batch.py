@@ -43,7 +43,7 @@ GATE = {
 """Limits a fit must keep: least ESS, largest errors (a milestone whose probabilities have smaller ones needs
 no ESS, which 400 draws at even odds would leave at 0.025), acceptance and distance moved, and the largest
 difference in nats between one-shot and sequential evidence beyond two of their standard errors."""
-ATTEMPTS = 2
+ATTEMPTS = 3
 """Fits tried before a failed gate is stored as failed; each doubles the particles."""
 LEFT_OUT = 0.9
 """Least share of rows that stacking weights rest on."""

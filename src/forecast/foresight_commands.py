@@ -93,15 +93,29 @@ def calibrate(
     quick: Annotated[bool, typer.Option("--quick", help="50 data sets of each dynamic.")] = False,
     seed: SeedOption = 1,
     store: StoreOption = Path("runs"),
+    figure: Annotated[
+        Path | None, typer.Option(help="Draw where truths lie to this file, .svg or .png.")
+    ] = None,
     output: FormatOption = Format.table,
     data: DataOption = None,
     priors: PriorsOption = None,
 ) -> None:
     """Check the engine on data simulated from the prior: do truths lie where posteriors say?"""
-    from forecast import batch, calibration, foresight_reports, model, runs, vintages
+    from forecast import (
+        batch,
+        calibration,
+        calibration_figures,
+        figures,
+        foresight_reports,
+        model,
+        runs,
+        vintages,
+    )
     from forecast.dynamics import DYNAMICS
     from forecast.schema import check_known
 
+    if figure is not None:
+        figures.check_file(figure)
     check_known("dynamic", dynamic or (), DYNAMICS, "--dynamic")
     inputs = batch.load_inputs(data or home("data"), priors or home("priors"))
     rows, size, found = inputs.selection.rows, 50 if quick else simulations, []
@@ -128,4 +142,6 @@ def calibrate(
             kept = store / "calibrated" / f"{runs.run_key(content)}.json"
             found.append(runs.once(kept, partial(made, name, tell)))
     told = {"dynamics": found}
+    if figure is not None:
+        figures.save(calibration_figures.curves(told), figure)
     show_found(told, output, lambda: foresight_reports.calibration_tables(told))

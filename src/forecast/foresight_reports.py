@@ -172,6 +172,7 @@ def calibration_tables(found: Mapping[str, Any]) -> RenderableType:
                 *(cell(one["coverage"][x], 3) for x in levels),
                 f"{one['inside']:.1%}",
                 ", ".join(outside[:WORST]) + more or "none",
+                ", ".join(one["beyond"]) or "none",
             ]
         )
     columns = (
@@ -180,9 +181,11 @@ def calibration_tables(found: Mapping[str, Any]) -> RenderableType:
         *(f"{float(x):.0%} intervals cover" for x in levels),
         "curves in their band",
         "outside",
+        "outside all curves' band",
     )
     note = (
         "The curve is the distribution of the truth's place in its posterior, over data sets; of a "
-        "calibrated engine 95 % of curves lie in their band, which is simultaneous along each curve."
+        "calibrated engine 95 % of curves lie in their band, which is simultaneous along each curve. A "
+        "wider band holds all curves at once, with a probability of 95 %."
     )
     return Group(table("Are truths where the posteriors say?", columns, rows), Text(note))

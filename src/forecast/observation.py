@@ -152,8 +152,9 @@ READING: dict[str, Parameter] = {
         "calibration",
         "mean shortfall of another developer's flagship from the frontier",
     ),
+    # Next to nothing at 0, where a model of releases without luck would be a corner that no sampler enters.
     "deviation_sd": param(
-        HalfNormal(0.7),
+        LogNormal(0.5, 0.7),
         "nats",
         "measurement",
         "sd of the correlated deviation of published capability from the path",
