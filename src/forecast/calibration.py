@@ -23,7 +23,7 @@ from forecast.indicators import INDICATORS
 from forecast.priors import Parameter
 from forecast.sweeps import FIRST_STEP
 
-SETTINGS = inference.Settings(islands=4, chains=8, final_sweeps=4, ess=0.2)
+SETTINGS = inference.Settings(islands=4, chains=16, final_sweeps=4, ess=0.2)
 """Size of the fit of one simulated data set."""
 BAND = 0.95
 """Probability that the curve of a calibrated parameter lies inside its band, or that all curves do."""
