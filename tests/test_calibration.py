@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from forecast import calibration
+from forecast import calibration, calibration_figures, figures
 
 RNG = np.random.default_rng(7)
 NAMES = [f"x{i}" for i in range(60)]
@@ -30,6 +30,26 @@ def test_one_parameter_of_many_that_is_far_off_is_named():
     position = RNG.random((200, 60))
     position[:, 7] **= 2
     assert calibration.record("explosive", calibration.Found(NAMES, position), ROLES)["beyond"] == ["x7"]
+
+
+def test_the_figure_has_a_panel_for_each_dynamic_and_stresses_curves_outside(tmp_path):
+    position = RNG.random((200, 60))
+    position[:, 7] **= 2
+    found = [
+        calibration.record(n, calibration.Found(NAMES, position), ROLES) for n in ("explosive", "amdahl")
+    ]
+    spec = calibration_figures.curves({"dynamics": found})
+    share = np.mean([p["inside"] for p in found[0]["parameters"]])
+    assert f"Of 120 parameters {share:.0%}" in spec["title"]["text"]
+    (table,) = spec["datasets"].values()
+    outside = {row["parameter"] for row in table if row["curve"] == "outside"}
+    assert "x7" in outside and {row["dynamic"] for row in table} == {"explosive", "amdahl"}
+    # Truths of x7 lie low: more of them than a tenth are below the tenth.
+    low = [row["excess"] for row in table if row["parameter"] == "x7" and row["position"] == 0.1]
+    assert low == pytest.approx([np.mean(position[:, 7] <= 0.1) - 0.1] * 2, abs=1e-3)
+    figures.save(spec, tmp_path / "curves.svg")
+    drawn = (tmp_path / "curves.svg").read_text()
+    assert "explosive" in drawn and "amdahl" in drawn
 
 
 def test_intervals_that_are_too_narrow_cover_too_little():

@@ -274,7 +274,7 @@ def test_a_step_that_misses_the_gate_goes_on_from_its_own_draws(pair, inputs, mo
     assert not found.failed and len(found.earlier) == 1
     assert one[0] != two[0] and [one[4], two[4]] == list(history.STEP_SWEEPS[:2])
     # It starts in the coordinates of its own date, and only there.
-    began, old = batch.recentred(start.fit, step.declared, pair.rows, step.data(1), step.data())
+    began, old = free_values.recentred_fit(start.fit, step.declared, pair.rows, step.data(1), step.data())
     np.testing.assert_array_equal(one[1].draws, began.draws)
     np.testing.assert_array_equal(one[2]["centring"], old["centring"])
     assert found.fit.step_size == 0.025 and two[1].step_size == 0.05
@@ -450,7 +450,7 @@ def test_stepping_equals_fitting_on_few_rows(pair, inputs):
     declared = second.declared
     compiled = batch.compile_once({}, pair.rows, declared)
     start = fit_from_prior(compiled, declared, first, 1)
-    fit, old = batch.recentred(start, declared, pair.rows, first.data(), second.data())
+    fit, old = free_values.recentred_fit(start, declared, pair.rows, first.data(), second.data())
     stepped = inference.advance(compiled, 11, fit, old, second.data(), size)
     assert_same(stepped, fit_from_prior(compiled, declared, second, 101), PAIR[1])
 

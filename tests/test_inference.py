@@ -12,7 +12,7 @@ from scipy import stats
 
 from forecast.compilation import compile_model
 from forecast.evidence import mean_evidence
-from forecast.inference import Settings, describe, sample
+from forecast.inference import Settings, describe, pooled, sample
 
 SETTINGS = Settings(islands=8, chains=256, steps=4, final_sweeps=3)
 
@@ -71,6 +71,22 @@ def test_each_value_of_a_label_gets_its_evidence(two_means):
     assert fit.check[:, 0] == pytest.approx(exact_two_means([1.0, 1.5]), abs=0.05)
     # Posterior means: (2 ybar)/3 and (2 (ybar - 3))/3.
     assert fit.draws[..., 0].mean(axis=(1, 2)) == pytest.approx([2.5 / 3, (2.5 - 6) / 3], abs=0.05)
+
+
+def test_a_pool_of_fits_says_what_they_say_on_average_with_less_error(two_means):
+    fits = [sample(two_means, seed, SETTINGS) for seed in (1, 2, 3, 4)]
+    pool = pooled(fits)
+    each = np.array([mean_evidence(f.log_evidence) for f in fits])
+    value, error = mean_evidence(pool.log_evidence)
+    assert value == pytest.approx(each[:, 0].mean(0))
+    assert value == pytest.approx(exact_two_means([1.0, 1.5]), abs=0.05)
+    assert (error < each[:, 1].max(0)).all()
+    assert pool.check[:, 1] == pytest.approx(np.linalg.norm([f.check[:, 1] for f in fits], axis=0) / 4)
+    assert pool.check[:, 0] == pytest.approx(exact_two_means([1.0, 1.5]), abs=0.03)
+    # An island has the draws of all fits one after the other, and there are no more islands.
+    size = fits[0].draws.shape[2]
+    assert pool.draws.shape[:3] == (2, SETTINGS.islands, 4 * size)
+    np.testing.assert_array_equal(pool.draws[:, :, size : 2 * size], fits[1].draws)
 
 
 def test_changed_data_need_no_new_model(two_means):

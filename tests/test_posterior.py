@@ -121,6 +121,29 @@ def test_stacking_is_not_said_where_draws_cannot_leave_a_row_out():
     assert batch.stacking(leave_one_out(means, 8.0), 1) == {"rows": 0, "apart": None, "weights": None}
 
 
+@pytest.mark.parametrize("moves", ["good", "bad"])
+def test_a_fit_that_misses_the_gate_is_pooled_with_another_unless_its_moves_were_bad(moves, monkeypatch):
+    seeds: list[int] = []
+
+    def sample(compiled, seed, settings, *_):
+        seeds.append(seed)
+        stage = inference.Stage(1.0, 0.8, 0.5 if moves == "good" or len(seeds) > 1 else 0.0, 5)
+        # The first has a tenth of the distinct draws.
+        x = np.random.default_rng(seed).standard_normal((4, 8, 40 if len(seeds) == 1 else 400, 1))
+        draws = np.repeat(x, 10, axis=2) if len(seeds) == 1 else x
+        return inference.Fit(draws, np.zeros((4, 8)), np.zeros((4, 2)), (stage,), 0.1)
+
+    def describe(compiled, fit, k, data):
+        return xr.Dataset({"theta": (("chain", "draw", "parameter"), fit.draws[k])}, {"parameter": ["x"]})
+
+    monkeypatch.setattr(inference, "sample", sample)
+    monkeypatch.setattr(inference, "describe", describe)
+    data = {"centring": np.zeros((2, 1))}
+    judged = batch.sample_until_sound(None, {"x": None}, None, data, inference.Settings(), 1, None)
+    assert not judged.failed and len(set(seeds)) == 2 and len(judged.earlier) == 1
+    assert judged.fit.draws.shape[2] == (800 if moves == "good" else 400)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", DYNAMICS)
 def test_posterior_and_evidence_agree_with_nuts(name, engine):

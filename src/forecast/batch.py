@@ -44,7 +44,7 @@ GATE = {
 no ESS, which 400 draws at even odds would leave at 0.025), acceptance and distance moved, and the largest
 difference in nats between one-shot and sequential evidence beyond two of their standard errors."""
 ATTEMPTS = 3
-"""Fits tried before a failed gate is stored as failed; each doubles the particles."""
+"""Fits pooled before a failed gate is stored as failed."""
 LEFT_OUT = 0.9
 """Least share of rows that stacking weights rest on."""
 APART = 4.0
@@ -247,7 +247,7 @@ def sample_until_sound(
     tell: inference.Progress | None,
     predictor: Predictor | None = None,
 ) -> Judged:
-    """Fit, judge, and try again with twice the particles if the gate fails.
+    """Fit, judge, and if the gate fails pool another fit with it: a few chains that stick spoil one.
 
     Parameters
     ----------
@@ -259,40 +259,25 @@ def sample_until_sound(
         As in `examine`.
     """
     names, centring = list(DYNAMICS), data["centring"]
+    fits: list[inference.Fit] = []
     earlier: tuple[dict[str, list[str]], ...] = ()
     for attempt in range(ATTEMPTS):
-        sizes = replace(settings, sweeps=settings.sweeps * 2**attempt)
         fit = inference.sample(
             compiled,
             seed + 1_000_003 * attempt,
-            sizes,
+            settings,
             data,
             tell,
             lambda s, n: free_values.prior_draws(names, declared, rows, s, n, centring)[0],
         )
-        judged = examine(compiled, fit, data, sizes, predictor)._replace(earlier=earlier)
+        # Nothing is gained by pooling with one that is wrong.
+        fits = [*(f for f in fits if _is_finite(f).all() and not _bad_moves(f)), fit]
+        judged = examine(compiled, inference.pooled(fits), data, settings, predictor)
+        judged = judged._replace(earlier=earlier)
         if not judged.failed:
             break
         earlier += (judged.failures,)
     return judged
-
-
-def recentred(
-    fit: inference.Fit,
-    declared: dict[str, Parameter],
-    rows: pd.DataFrame,
-    old: inference.Data,
-    new: inference.Data,
-) -> tuple[inference.Fit, dict[str, np.ndarray]]:
-    """The same fit and its data at the ``centring`` of other data, to start a step from."""
-    ways = old["centring"], new["centring"]
-    if np.array_equal(*ways):
-        return fit, dict(old)
-    draws = [
-        free_values.recentred(name, x, declared, rows, *ways)
-        for name, x in zip(DYNAMICS, fit.draws, strict=True)
-    ]
-    return fit._replace(draws=np.stack(draws)), {**old, "centring": ways[1]}
 
 
 def package(
@@ -418,17 +403,12 @@ def judge(
     weight_se = evidence.weights(fit.log_evidence, even).posterior_se
     factors = evidence.bayes_factors(names, fit.log_evidence)
     mean, se = evidence.mean_evidence(fit.log_evidence)
-    common = []
-    for stage in fit.stages:
-        if not GATE["acceptance_low"] <= stage.acceptance <= GATE["acceptance_high"]:
-            common.append(f"acceptance {stage.acceptance:.2f} at power {stage.power:.4f}")
-        if stage.distance < GATE["distance"]:
-            common.append(f"distance moved {stage.distance:.2f} at power {stage.power:.4f}")
+    common, finite = _bad_moves(fit), _is_finite(fit)
     failures: dict[str, list[str]] = {}
     smallest: dict[str, float] = {}
     for k, name in enumerate(names):
         found = list(common)
-        if not (np.isfinite(fit.draws[k]).all() and np.isfinite(fit.log_evidence[k]).all()):
+        if not finite[k]:
             found.append("draws or evidence not finite")
         smallest[name] = _least_ess(watched[name], int(np.prod(fit.draws.shape[1:3])))
         if not smallest[name] >= GATE["ess"]:
@@ -443,6 +423,27 @@ def judge(
             found.append(f"one-shot and sequential evidence differ by {gap:.2f} nats")
         failures[name] = found
     return failures, smallest
+
+
+def _bad_moves(fit: inference.Fit) -> list[str]:
+    """Temperatures at which too few moves were accepted, too many, or none led far."""
+    found = []
+    for stage in fit.stages:
+        if not GATE["acceptance_low"] <= stage.acceptance <= GATE["acceptance_high"]:
+            found.append(f"acceptance {stage.acceptance:.2f} at power {stage.power:.4f}")
+        if stage.distance < GATE["distance"]:
+            found.append(f"distance moved {stage.distance:.2f} at power {stage.power:.4f}")
+    return found
+
+
+def _is_finite(fit: inference.Fit) -> np.ndarray:
+    """Whether draws and evidence of each label are finite, (label,)."""
+    return np.array(
+        [
+            np.isfinite(x).all() and np.isfinite(z).all()
+            for x, z in zip(fit.draws, fit.log_evidence, strict=True)
+        ]
+    )
 
 
 def _least_ess(watched: xr.Dataset, draws: int) -> float:

@@ -10,7 +10,7 @@ import pandas as pd
 
 from forecast import deviation as dev
 from forecast import dynamics as dyn
-from forecast import model
+from forecast import inference, model
 from forecast.priors import Parameter
 
 
@@ -144,3 +144,20 @@ def recentred(
     deviation = was * (flat[:, published] - old[0] * capability)
     flat[:, published] = new[0] * capability + deviation / now
     return flat.reshape(x.shape)
+
+
+def recentred_fit(
+    fit: inference.Fit,
+    declared: dict[str, Parameter],
+    rows: pd.DataFrame,
+    old: inference.Data,
+    new: inference.Data,
+) -> tuple[inference.Fit, dict[str, np.ndarray]]:
+    """The same fit and its data at the ``centring`` of other data, to start a step from."""
+    ways = old["centring"], new["centring"]
+    if np.array_equal(*ways):
+        return fit, dict(old)
+    draws = [
+        recentred(name, x, declared, rows, *ways) for name, x in zip(dyn.DYNAMICS, fit.draws, strict=True)
+    ]
+    return fit._replace(draws=np.stack(draws)), {**old, "centring": ways[1]}

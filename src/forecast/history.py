@@ -20,7 +20,7 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from forecast import batch, evidence, inference, model, runs, selection, vintages
+from forecast import batch, evidence, free_values, inference, model, runs, selection, vintages
 from forecast.compilation import Compiled
 from forecast.dynamics import DYNAMICS
 from forecast.particles import thin
@@ -356,7 +356,7 @@ def _stepped(
 ) -> batch.Judged:
     """Step from a stored run and, while the gate does not let that pass, go on moving what came out."""
     old, data = step.data(1), step.data()
-    fit, old = batch.recentred(start.fit, step.declared, step.window.rows, old, data)
+    fit, old = free_values.recentred_fit(start.fit, step.declared, step.window.rows, old, data)
     earlier: tuple[dict[str, list[str]], ...] = ()
     for attempt, sweeps in enumerate(STEP_SWEEPS):
         size = replace(

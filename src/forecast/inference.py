@@ -15,7 +15,7 @@ at every temperature, and each of its values gets an evidence and draws.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
@@ -143,6 +143,22 @@ def sample(
     estimate = _along(path, _cloud(np.moveaxis(draws, 0, 1).reshape(s.islands, -1, draws.shape[-1]), leg))
     check = _one_shots(compiled, rng, draws, inputs)
     return Fit(draws, jackknife_values(estimate, s.islands), check, tuple(run.stages), run.step_size)
+
+
+def pooled(fits: Sequence[Fit]) -> Fit:
+    """Independent fits of one posterior as one: on each island their draws follow each other.
+
+    Stages are those of all, the step size is that of the last.
+    """
+    check = np.stack([f.check for f in fits])
+    error = np.sqrt((check[..., 1] ** 2).sum(0)) / len(fits)
+    return Fit(
+        np.concatenate([f.draws for f in fits], axis=2),
+        np.mean([f.log_evidence for f in fits], axis=0),
+        np.stack([check[..., 0].mean(0), error], axis=-1),
+        tuple(stage for f in fits for stage in f.stages),
+        fits[-1].step_size,
+    )
 
 
 def _along(path: list[_Visit], draws: Particles) -> Callable[[np.ndarray], np.ndarray]:

@@ -27,6 +27,7 @@ from forecast import (
     batch,
     comparison,
     evidence,
+    free_values,
     history,
     inference,
     model,
@@ -350,7 +351,7 @@ def _walk(
     inputs, nodes = window.inputs[1], list[Node]()
     fixed |= model.row_data(window.rows, after)
     start = fixed | model.row_data(window.rows, before)
-    fit, _ = batch.recentred(present.fit, declared, window.rows, start, fixed)
+    fit, _ = free_values.recentred_fit(present.fit, declared, window.rows, start, fixed)
 
     def data(t: float) -> dict[str, Numbers]:
         return fixed | {"weight": (1 - t) * before + t * after}

@@ -26,7 +26,7 @@ Target = tuple[tuple[float, float, float], Any]
 class Settings:
     """Size of a fit; the defaults pass the gate on the shipped data.
 
-    ``islands * chains * steps * sweeps`` particles at each temperature; a failed gate doubles `sweeps`.
+    ``islands * chains * steps * sweeps`` particles at each temperature.
     """
 
     islands: int = 8
