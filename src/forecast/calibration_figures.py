@@ -10,9 +10,9 @@ import numpy as np
 import pandas as pd
 
 from forecast import calibration
-from forecast.figures import COLOURS, MUTED, Spec, finish, panels
+from forecast.figures import COLOURS, GRID, MUTED, Spec, finish, panels
 
-_POINTS = 50
+_POINTS = 40
 """Points of a curve."""
 
 
@@ -39,10 +39,10 @@ def curves(found: Mapping[str, Any]) -> Spec:
     # One table, since panels split one only.
     table = pd.concat([*bands, *lines], ignore_index=True)
     x = alt.X("position:Q", title="position of the truth in its posterior", axis=alt.Axis(format="%"))
-    title = "truths at or below it, less the uniform share"
-    area = alt.Chart(table).transform_filter("isValid(datum.low)").mark_area(color=MUTED, opacity=0.2)
+    title = "excess of truths at or below it"
+    area = alt.Chart(table).transform_filter("isValid(datum.low)").mark_area(color=GRID)
     scale = alt.Scale(domain=["inside", "outside"], range=[MUTED, COLOURS[1]])
-    line = alt.Chart(table).transform_filter("isValid(datum.excess)").mark_line(strokeWidth=0.7, opacity=0.6)
+    line = alt.Chart(table).transform_filter("isValid(datum.excess)").mark_line(strokeWidth=0.5)
     panel = area.encode(
         x=x, y=alt.Y("low:Q", title=title, axis=alt.Axis(format="+%")), y2="high:Q"
     ) + line.encode(

@@ -152,7 +152,7 @@ READING: dict[str, Parameter] = {
         "calibration",
         "mean shortfall of another developer's flagship from the frontier",
     ),
-    # Next to nothing at 0, where a model of releases without luck would be a corner that no sampler enters.
+    # Next to nothing at 0: there readings pin the path itself, a narrow corner that samplers do not enter.
     "deviation_sd": param(
         LogNormal(0.5, 0.7),
         "nats",
