@@ -25,6 +25,7 @@ from forecast import (
     readings,
 )
 from forecast import scenarios as sc
+from forecast.absorption_reports import percent
 from forecast.cli import app
 from forecast.dynamics import DYNAMICS
 from forecast.schema import BELT, InputError
@@ -95,6 +96,7 @@ def test_a_batch_of_nothing_does_nothing(run):
     found = accounts.account(run, run)
     for part in ("total", "decided", "learnt", "calibration"):
         assert found[part]["value"] == pytest.approx(0.0, abs=1e-6)
+    assert found["rate"] is None and percent(found["rate"]) == "-"
 
 
 def test_the_rows_of_an_earlier_run_are_read_at_the_draws_of_a_later_one(run):

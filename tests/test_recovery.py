@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -65,7 +67,8 @@ def test_a_few_simulations_of_a_few_indicators_are_recovered(few):
 def test_curves_of_fifty_simulations_lie_in_their_bands(few):
     """A quick `forecast calibrate`: all parameters, few indicators."""
     roles = {n: p.role for n, p in model.parameters(list(DYNAMICS), few).items()}
-    found = calibration.positions(calibration.prepare(few), "decaying", 50)
+    fewer = dataclasses.replace(calibration.SETTINGS, chains=8)
+    found = calibration.positions(calibration.prepare(few), "decaying", 50, settings=fewer)
     record = calibration.record("decaying", found, roles)
     # Of some fifty curves, several of which move together, 95 % should.
     assert record["inside"] >= 0.85 and not record["beyond"]

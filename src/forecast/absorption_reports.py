@@ -22,6 +22,11 @@ def cell(x: Mapping[str, float] | None, digits: int = 2, sign: bool = False) -> 
     return f"{x['value']:{'+' if sign else ''}.{digits}f} ± {x['se']:.{digits}f}"
 
 
+def percent(x: Mapping[str, float] | None) -> str:
+    """A share in per cent, or a dash."""
+    return "-" if x is None else f"{100 * x['value']:.0f} %"
+
+
 def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], left: int = 1) -> Table:
     """A table of plain words, the first `left` columns set left."""
     found = Table(title=title, title_justify="left")
@@ -68,7 +73,7 @@ def _accounts(records: Sequence[Mapping[str, Any]]) -> Table:
                     *(cell(batch["absorbed"][g], 1) for g in BELT),
                     cell(batch["calibration"], 1),
                     cell(batch["unassigned"], 1),
-                    f"{100 * batch['rate']['value']:.0f} %",
+                    percent(batch["rate"]),
                 )
             )
     return table("What the evidence did, nats", columns, rows)
@@ -221,7 +226,7 @@ def scenario_tables(records: Sequence[Mapping[str, Any]]) -> RenderableType:
             batch = one["account"]
             cells = (batch["decided"], batch["learnt"], batch["absorbed"]["total"])
             groups = (batch["absorbed"][g] for g in BELT)
-            rate = f"{100 * batch['rate']['value']:.0f} %"
+            rate = percent(batch["rate"])
             accounts.append((one["worldview"], *(cell(x) for x in (*cells, *groups)), rate))
         parts.append(table("Weights, before to after", ("worldview", *names, "method"), rows))
         columns = ("worldview", "decided", "learnt", "absorbed", *BELT, "rate")

@@ -27,6 +27,8 @@ from forecast.worldviews import Worldview
 
 PARTS = ("core", *BELT, "calibration")
 """Parts of an account within dynamics, in the order of the chain rule."""
+NOTHING = 1e-9
+"""Nats under which nothing was told."""
 
 
 @dataclass(frozen=True)
@@ -244,9 +246,9 @@ def tally(
     named = Estimate(sum(g.value for g in group), 0.0)
     kept = first + learnt
     whole = kept.value + absorbed.value
-    rate = Estimate(
-        absorbed.value / whole, float(np.hypot(kept.value * absorbed.se, absorbed.value * kept.se)) / whole**2
-    )
+    error = float(np.hypot(kept.value * absorbed.se, absorbed.value * kept.se))
+    # Of nothing there is no share.
+    rate = Estimate(absorbed.value / whole, error / whole**2) if abs(whole) > NOTHING else None
     return {
         "total": number(first + exact),
         "decided": number(first),
@@ -256,7 +258,7 @@ def tally(
         "deviation": number(deviation),
         "calibration": number(calibration),
         "unassigned": number(exact - named),
-        "rate": number(rate),
+        "rate": None if rate is None else number(rate),
     }
 
 

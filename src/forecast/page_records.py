@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from forecast import absorption_figures, backtest_figures, figures
+from forecast.absorption_reports import percent
 from forecast.schema import BELT
 
 Figure = Callable[[str, figures.Spec, Any, int | None], dict[str, Any]]
@@ -35,7 +36,7 @@ def absorption(explained: Sequence[Mapping[str, Any]], figure: Figure) -> dict[s
             _cell(one["account"]["decided"]),
             _cell(one["account"]["learnt"]),
             *(_cell(one["account"]["absorbed"][g]) for g in ("total", *BELT)),
-            f"{100 * one['account']['rate']['value']:.0f} %",
+            percent(one["account"]["rate"]),
         ]
         for one in explained
     ]
