@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -146,6 +147,13 @@ def recentred(
     return flat.reshape(x.shape)
 
 
+def recentrings(
+    declared: Mapping[str, Parameter], rows: pd.DataFrame, old: np.ndarray, new: np.ndarray
+) -> list[Callable[[np.ndarray], np.ndarray]]:
+    """`recentred` of the draws of each dynamic, in order."""
+    return [partial(recentred, n, declared=declared, rows=rows, old=old, new=new) for n in dyn.DYNAMICS]
+
+
 def recentred_fit(
     fit: inference.Fit,
     declared: dict[str, Parameter],
@@ -157,7 +165,5 @@ def recentred_fit(
     ways = old["centring"], new["centring"]
     if np.array_equal(*ways):
         return fit, dict(old)
-    draws = [
-        recentred(name, x, declared, rows, *ways) for name, x in zip(dyn.DYNAMICS, fit.draws, strict=True)
-    ]
+    draws = [to(x) for to, x in zip(recentrings(declared, rows, *ways), fit.draws, strict=True)]
     return fit._replace(draws=np.stack(draws)), {**old, "centring": ways[1]}

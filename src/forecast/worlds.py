@@ -229,13 +229,7 @@ def _step(
     old, new = setup.weight(seen), setup.weight(counted)
     ways = dev.centring(setup.rows, old), dev.centring(setup.rows, new)
     if not np.array_equal(*ways):
-        maps = [
-            partial(
-                free_values.recentred, n, declared=setup.declared, rows=setup.rows, old=ways[0], new=ways[1]
-            )
-            for n in DYNAMICS
-        ]
-        many = crowd.recast(many, maps)
+        many = crowd.recast(many, free_values.recentrings(setup.declared, setup.rows, *ways))
     shared = model.data_values(setup.declared) | {"centring": ways[1]}
     return crowd.advance(setup.compiled, seed, many, observed, old, new, shared, settings)
 
