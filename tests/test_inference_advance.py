@@ -10,7 +10,7 @@ from scipy import stats
 
 from forecast.compilation import Compiled, compile_model
 from forecast.evidence import mean_evidence
-from forecast.inference import Fit, Settings, advance, sample
+from forecast.inference import Fit, Settings, advance, anchored, sample
 
 SETTINGS = Settings(islands=8, chains=128, final_sweeps=3)
 ROWS, DIMENSION, NOISE = 24, 4, 0.7
@@ -100,3 +100,27 @@ def test_every_label_steps_on_its_own():
 def test_same_seed_same_step(plain, half):
     one, two = (advance(plain, 5, half, {"weight": HALF}, {"weight": ALL}, SETTINGS) for _ in range(2))
     assert np.array_equal(one.draws, two.draws) and np.array_equal(one.log_evidence, two.log_evidence)
+
+
+# The level of the evidence -------------------------------------------------------------------------------
+
+CARRIED = np.array([-10.0, -11.0, -12.5])[:, None] + 0.5 * np.linspace(-1, 1, 8)
+"""Log evidence of three labels on eight islands whose errors are all of the level."""
+ERROR = CARRIED.mean(0).std(ddof=1) / np.sqrt(8)
+
+
+def one_shots(away: float, spread: float) -> np.ndarray:
+    """Estimates that lie some way off the carried ones on average, and their errors."""
+    return np.stack([CARRIED.mean(1) + away + spread * np.array([-1.0, 0.0, 1.0]), np.full(3, 0.01)], axis=1)
+
+
+def test_a_level_known_better_in_one_shot_is_taken_from_there():
+    found = anchored(CARRIED, one_shots(0.3, 0.05))
+    assert found.mean(1) == pytest.approx(CARRIED.mean(1) + 0.3)
+    assert found.mean(0).std(ddof=1) / np.sqrt(8) == pytest.approx(0.05 / np.sqrt(3))
+    assert found - found[:1] == pytest.approx(CARRIED - CARRIED[:1])
+
+
+@pytest.mark.parametrize(("away", "spread"), [(0.3, 2 * ERROR), (4 * ERROR, 0.05)], ids=["vague", "apart"])
+def test_a_level_that_is_vague_or_far_off_is_not_taken(away, spread):
+    assert np.array_equal(anchored(CARRIED, one_shots(away, spread)), CARRIED)

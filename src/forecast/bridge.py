@@ -9,7 +9,9 @@ from scipy.optimize import brentq, minimize
 from scipy.special import logsumexp
 
 ROUNDS = 50
-"""Rounds of the fixed point of `ratio`."""
+"""Most rounds of the fixed point of `ratio`."""
+CLOSE = 1e-10
+"""Largest change of a round, in nats, after which there is no other."""
 
 
 def bridge(
@@ -134,7 +136,10 @@ def ratio(before: np.ndarray, after: np.ndarray) -> np.ndarray:
     found = np.zeros((*x.shape[:-1], 1))
     for _ in range(ROUNDS):
         mixed = np.logaddexp(np.log(n), np.log(m) + x - found)
+        last = found
         found = logsumexp(x - mixed, axis=-1, keepdims=True) - logsumexp(-mixed, axis=-1, keepdims=True)
+        if np.abs(found - last).max() < CLOSE:
+            break
     return np.asarray(found[..., 0])
 
 

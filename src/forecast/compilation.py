@@ -78,7 +78,10 @@ class Metric(NamedTuple):
 
 
 class Chains(NamedTuple):
-    """Where chains stand: values (chain, dimension), labels (chain,), one step size and one random key."""
+    """Where chains stand: values (chain, dimension), labels (chain,), step size and one random key.
+
+    The step size is one number, or one for each group of as many chains, (group,).
+    """
 
     x: Any
     label: Any
@@ -233,7 +236,8 @@ def _move(
         momentum = jax.random.normal(k_momentum, y.shape)
         # One trajectory in eight is short, to free a chain from a narrow place.
         u = jax.random.uniform(k_jitter, (y.shape[0], 1))
-        eps = step_size * jnp.where(u < 0.12, 0.35, 0.65 + 0.65 * u)
+        jitter = jnp.where(u < 0.12, 0.35, 0.65 + 0.65 * u)
+        eps = jnp.repeat(step_size.ravel(), len(u) // step_size.size)[:, None] * jitter
         energy = value - 0.5 * (momentum**2).sum(-1)
 
         def leap(_: Any, state: Any) -> Any:
@@ -252,7 +256,8 @@ def _move(
         y_next = jnp.where(accept[:, None], end, y)
         slope = jnp.where(accept[:, None], slope_end, slope)
         value = jnp.where(accept, value_end, value)
-        step_size = step_size * jnp.exp(1.5 * (chance.mean() - target))
+        accepted = chance.reshape(*step_size.shape, -1).mean(-1)
+        step_size = step_size * jnp.exp(1.5 * (accepted - target))
         moved = ((y_next - y) ** 2).mean() / 2
         total = total + jnp.stack([chance.mean(), moved]) / steps
         return y_next, value, slope, step_size, key, states.at[i].set(y_next), total

@@ -42,7 +42,8 @@ class Crowd(NamedTuple):
     """Log marginal likelihood as jackknife pseudo-values, (set, label, island)."""
     factor: np.ndarray
     """Lower Cholesky factor of a covariance like that of the draws, (set, label, dimension, dimension)."""
-    step_size: float
+    step_size: np.ndarray
+    """Of each label of each set: where one is narrow, the others need not creep, (set, label)."""
     labels: tuple[int, ...]
     """Those that are followed."""
 
@@ -59,8 +60,8 @@ def begin(draws: np.ndarray, step_size: float, labels: Sequence[int] | None = No
     """
     sets, K, islands, _, D = draws.shape
     factor = np.stack([moments(draws[:, k].reshape(1, -1, D)).factor for k in range(K)])
-    every = np.broadcast_to(factor, (sets, K, D, D))
-    return Crowd(draws, np.zeros((sets, K, islands)), every, step_size, tuple(labels or range(K)))
+    every, sizes = np.broadcast_to(factor, (sets, K, D, D)), np.full((sets, K), step_size)
+    return Crowd(draws, np.zeros((sets, K, islands)), every, sizes, tuple(labels or range(K)))
 
 
 def recast(crowd: Crowd, maps: Sequence[Callable[[np.ndarray], np.ndarray]]) -> Crowd:
@@ -111,7 +112,7 @@ def advance(
         Under `new`.
     """
     run, s = Run(compiled, seed, settings, None), settings
-    run.step_size = crowd.step_size
+    run.step_size = crowd.step_size.ravel()
     sets, K, islands, _, D = crowd.draws.shape
     chains = max(1, s.chains // K)
 
@@ -162,7 +163,8 @@ def advance(
         found = crowd.log_evidence[:, :, used].mean(axis=-1)
         return np.asarray(found + sum(ratio(a[:, :, used], b[:, :, used]) for a, b in steps))
 
-    return Crowd(x, jackknife_values(carried, islands), factor, run.step_size, crowd.labels)
+    sizes = np.reshape(run.step_size, (sets, K))
+    return Crowd(x, jackknife_values(carried, islands), factor, sizes, crowd.labels)
 
 
 def _next(change: np.ndarray, power: float, ess: float) -> float:

@@ -24,7 +24,7 @@ import xarray as xr
 from scipy.linalg import solve_triangular
 from scipy.special import logsumexp
 
-from forecast.bridge import bridge, constants, jackknife_values
+from forecast.bridge import bridge, constants, jackknife_values, ratio
 from forecast.compilation import Compiled, Metric, give_back, in_blocks, log_densities, log_density
 from forecast.particles import (
     Gaussian,
@@ -51,6 +51,8 @@ CHECKED = 192
 """Most draws per chain from which the evidence is checked in one shot."""
 REREAD = 192
 """Most draws per chain that are read under all labels after a step; neighbours say nearly the same."""
+AGREES = 3.0
+"""Combined errors within which two estimates of the evidence agree."""
 INFLATION = 1.1
 """Standard deviations of the starting Gaussian over those of the particles it is fitted to."""
 
@@ -142,7 +144,7 @@ def sample(
     draws = _draw(run, np.array(chosen), leg, coordinates(halves(cloud.x), reference))
     estimate = _along(path, _cloud(np.moveaxis(draws, 0, 1).reshape(s.islands, -1, draws.shape[-1]), leg))
     check = _one_shots(compiled, rng, draws, inputs)
-    return Fit(draws, jackknife_values(estimate, s.islands), check, tuple(run.stages), run.step_size)
+    return Fit(draws, jackknife_values(estimate, s.islands), check, tuple(run.stages), float(run.step_size))
 
 
 def pooled(fits: Sequence[Fit]) -> Fit:
@@ -194,18 +196,22 @@ def _along(path: list[_Visit], draws: Particles) -> Callable[[np.ndarray], np.nd
     return estimate
 
 
-def read_off(log_evidence: np.ndarray, steps: np.ndarray, joint: np.ndarray) -> np.ndarray:
+def read_off(
+    log_evidence: np.ndarray, steps: Sequence[tuple[np.ndarray, np.ndarray]], joint: np.ndarray
+) -> np.ndarray:
     """Log evidence of each label after a step, by the more precise of two estimates.
 
-    One adds the step's own increments.  The other reads what sets labels apart off the new draws, used under
-    all labels, with the mean of the first; errors of steps do not add up in it.
+    One adds the step's own increments, each bridged from the draws before and after it.  The other reads what
+    sets labels apart off the new draws, used under all labels, with the mean of the first; errors of steps do
+    not add up in it.
 
     Parameters
     ----------
     log_evidence
         Pseudo-values before the step, (label, island).
     steps
-        Log of the mean weight on each island, (label, island).
+        Log ratios of the densities after and before each part of the step, at draws of both,
+        (label, island, draw) each.
     joint
         Log density under each label of the draws of each, (label, island, draw, label).
 
@@ -216,16 +222,41 @@ def read_off(log_evidence: np.ndarray, steps: np.ndarray, joint: np.ndarray) -> 
     """
     K, islands, count, _ = joint.shape
 
-    def carried(used: np.ndarray) -> np.ndarray:
-        step = logsumexp(steps[:, used], axis=1) - np.log(len(used))
-        return np.asarray(log_evidence[:, used].mean(1) + step)
+    def both(used: np.ndarray) -> np.ndarray:
+        carried = log_evidence[:, used].mean(1) + sum(ratio(a[:, used], b[:, used]) for a, b in steps)
+        size = np.full(K, len(used) * count)
+        return np.stack([carried, constants(joint[:, used].reshape(-1, K), size, carried)])
 
-    def reread(used: np.ndarray) -> np.ndarray:
-        return constants(joint[:, used].reshape(-1, K), np.full(K, len(used) * count), carried(used))
+    found = jackknife_values(both, islands)
+    errors = (found - found.mean(axis=1, keepdims=True)).var(axis=-1).sum(axis=-1)
+    return np.asarray(found[np.argmin(errors)])
 
-    found = [jackknife_values(estimate, islands) for estimate in (carried, reread)]
-    errors = [(values - values.mean(0)).var(axis=1).sum() for values in found]
-    return found[int(np.argmin(errors))]
+
+def anchored(log_evidence: np.ndarray, check: np.ndarray) -> np.ndarray:
+    """Log evidence of all labels at the mean of the one-shot estimates, if that is known better and agrees.
+
+    Steps too small by a tenth of a nat each add up; one-shot estimates know nothing of earlier dates.
+
+    Parameters
+    ----------
+    log_evidence
+        Pseudo-values, (label, island).
+    check
+        One-shot estimates and their errors, (label, 2).
+
+    Returns
+    -------
+    ndarray
+        Pseudo-values, (label, island); what sets labels apart is as it was.
+    """
+    K, islands = log_evidence.shape
+    level, away = log_evidence.mean(0), check[:, 0] - log_evidence.mean(1)
+    carried = level.std(ddof=1) / np.sqrt(islands)
+    # The errors of one-shot estimates are those of their draws; how far they lie apart shows the rest.
+    error = max(np.sqrt((check[:, 1] ** 2).sum()) / K, away.std(ddof=1) / np.sqrt(K) if K > 1 else 0.0)
+    if not (error < carried and abs(away.mean()) < AGREES * np.hypot(error, carried)):
+        return log_evidence
+    return np.asarray(log_evidence + away.mean() + (error / carried - 1) * (level - level.mean()))
 
 
 def _pilot(run: Run, inputs: Any, draw_prior: Callable[[int, int], np.ndarray]) -> Gaussian:
@@ -341,7 +372,7 @@ def advance(
     Returns
     -------
     Fit
-        Under `new`.  Its log evidence is on average that of `fit` plus the mean increment.
+        Under `new`; its log evidence is that of `fit` plus the increment, from `read_off`.
     """
     run, s = Run(compiled, seed, settings, progress), settings
     before, after = _inputs(compiled, old), _inputs(compiled, new)
@@ -360,16 +391,22 @@ def advance(
         return (0.0, 1.0, 1.0), {**after, "weight": (1 - t) * before["weight"] + t * after["weight"]}
 
     leg = Leg(ends, at)
-    cloud = _cloud(np.moveaxis(fit.draws, 0, 1).reshape(islands * K, -1, D), leg)
-    power, log_z = 0.0, np.zeros(islands * K)
+
+    def at_ends(draws: np.ndarray) -> Particles:
+        return _cloud(np.moveaxis(draws, 0, 1).reshape(islands * K, -1, D), leg)
+
+    def of_labels(x: np.ndarray) -> np.ndarray:
+        return x.reshape(islands, K, -1).swapaxes(0, 1)
+
+    cloud, power = at_ends(fit.draws), 0.0
+    steps = list[tuple[np.ndarray, np.ndarray]]()
     while power < 1.0:
         new_power = min(
             next_power(Particles(*(a[label == k] for a in cloud)), np.zeros(1), power, s.ess)
             for k in range(K)
         )
-        weight = (new_power - power) * (cloud.end - cloud.start)[..., 0]
-        log_z += logsumexp(weight, axis=1) - np.log(weight.shape[1])
-        power = new_power
+        size, power = new_power - power, new_power
+        weight = size * cloud.end[..., 0]
         # Labels differ in their increments, and none may set the coordinates alone.
         even = weight - logsumexp(weight, axis=1, keepdims=True)
         metric = coordinates(halves(cloud.x, even))
@@ -381,6 +418,7 @@ def advance(
             here, each = origin.reshape(-1, D), np.repeat(label, per_label)
             states = run.stage(here, each, leg.at(power), power, metric, s.sweeps, s.steps)
             cloud = _cloud(by_island(states, islands * K), leg)
+            steps.append((of_labels(weight), of_labels(size * cloud.end[..., 0])))
             run.report("reweighting", power)
     origin = origin.reshape(islands, K, per_label, sweeps, D)
     kept = []
@@ -389,16 +427,12 @@ def advance(
         run.report("drawing", (n + 1) / sweeps)
     # Particles that were chosen more than once stay side by side, where effective sizes see them.
     draws = _in_a_row(np.stack(kept, axis=4).reshape(s.steps, islands, K, -1, D))
+    check = _one_shots(compiled, run.rng, draws, after)
+    steps.append((of_labels(weight), of_labels(size * at_ends(draws).end[..., 0])))
     read = draws[:, :, thin(draws.shape[2], REREAD)]
     joint = np.add(*log_densities(compiled, read.reshape(-1, D), after)).reshape(*read.shape[:3], K)
-    steps = log_z.reshape(islands, K).T
-    return Fit(
-        draws,
-        read_off(fit.log_evidence, steps, joint),
-        _one_shots(compiled, run.rng, draws, after),
-        tuple(run.stages),
-        run.step_size,
-    )
+    found = anchored(read_off(fit.log_evidence, steps, joint), check)
+    return Fit(draws, found, check, tuple(run.stages), float(run.step_size))
 
 
 def _inputs(compiled: Compiled, data: Data | None) -> dict[str, Any]:

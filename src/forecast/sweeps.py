@@ -62,7 +62,7 @@ class Run:
         self.compiled, self.settings = compiled, settings
         self.rng = np.random.default_rng(seed)
         self.key = jax.random.key(int(self.rng.integers(2**31)))
-        self.step_size = FIRST_STEP
+        self.step_size: float | np.ndarray = FIRST_STEP
         self.stages: list[Stage] = []
         self.report = progress or (lambda what, share: None)
 
@@ -71,13 +71,14 @@ class Run:
     ) -> tuple[np.ndarray, Stage]:
         """One sweep at a target, which is reported to be at `power`: states (step, chain, dimension)."""
         powers, data = target
-        leapfrogs = int(np.clip(round(self.settings.trajectory / self.step_size), 2, MAX_LEAPFROGS))
-        chains = Chains(x, label, np.float64(self.step_size), self.key)
+        typical = float(np.median(self.step_size))
+        leapfrogs = int(np.clip(round(self.settings.trajectory / typical), 2, MAX_LEAPFROGS))
+        chains = Chains(x, label, np.asarray(self.step_size, float), self.key)
         goal, most = np.float64(self.settings.acceptance), self.settings.steps
         chains, states, chance, moved = self.compiled.move(
             chains, data, np.asarray(powers), metric, np.int64(leapfrogs), goal, np.int64(steps), most=most
         )
-        self.step_size, self.key = float(chains.step_size), chains.key
+        self.step_size, self.key = np.asarray(chains.step_size, float), chains.key
         return np.asarray(states[:steps], float), Stage(power, float(chance), float(moved), leapfrogs)
 
     def stage(
