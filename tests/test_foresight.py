@@ -120,11 +120,11 @@ def test_an_overconfident_posterior_is_not():
 
 
 def test_a_date_is_sound_unless_errors_are_large_or_truths_are_lost():
-    seen, errors = gaussian_worlds(500, 0.5), np.full((500 * K, 1, len(DAYS), K - 1), 0.5)
+    seen, errors = gaussian_worlds(500, 0.5), np.full((500 * K, 1, len(DAYS)), 0.5)
     errors[:, 0, 1] = 1.2
     assert foresight.failures(seen, errors, 0, ["A"]) == []
     assert foresight.failures(seen, errors, 1, ["A"]) == [
-        "tier A: a log Bayes factor has an error of 1.20 nats"
+        "tier A: the log probability of the truth has an error of 1.20 nats"
     ]
     assert foresight.failures(seen, errors, 2, ["A"]) == []
     # Of two thousand worlds, one and many in which the truth was lost by tens of nats.
@@ -133,6 +133,22 @@ def test_a_date_is_sound_unless_errors_are_large_or_truths_are_lost():
         lost[some, 0, 2, seen.truth[some]] = -30.0
         found = foresight.failures(seen._replace(log_posterior=lost), errors, 2, ["A"])
         assert len(found) == expected and all("given less than 0.01 are true" in f for f in found)
+
+
+def test_the_error_of_a_truth_is_that_of_repeated_estimates():
+    """Four islands scatter around the log evidence of worlds that are told apart from not at all to wholly."""
+    level = np.array([0.0, 1.0, 40.0])[:, None, None, None] * np.eye(K)[0]
+    truth, odds = np.zeros(3, int), np.full(K, 0.25)
+
+    def told(noise: np.ndarray) -> foresight.Seen:
+        return foresight.believed(np.zeros(K), odds, level + noise.mean(-1), truth, {}, DAYS[:1])
+
+    many = RNG.normal(scale=0.2, size=(4000, 3, 1, 1, K, 4))
+    repeated = np.std([told(noise).log_posterior[:, 0, 0, 0] for noise in many], axis=0)
+    pseudo = [level[..., None] + noise for noise in many]
+    said = [foresight.errors_of_truth(told(noise), x)[:, 0, 0] for noise, x in zip(many, pseudo, strict=True)]
+    assert np.sqrt(np.mean(np.square(said), axis=0)) == pytest.approx(repeated, rel=0.05, abs=1e-6)
+    assert repeated[2] < 1e-6 < 0.05 < repeated[0]
 
 
 def test_nothing_is_told_of_dates_that_failed():

@@ -34,8 +34,8 @@ SURE = 0.9
 HYBRIDS = 20
 """Simulated worlds in which none of the dynamics is true."""
 GATE = {"noise": 1.0, "lost": 0.001}
-"""Most a log Bayes factor of one world may err by in the median, nats; least probability that a calibrated
-engine gives as many truths next to no chance as were seen."""
+"""Most the log probability of the truth in one world may err by, root mean square, nats; least probability
+that a calibrated engine gives as many truths next to no chance as were seen."""
 NEXT_TO_NONE = 0.01
 """Probability below which a truth was given next to no chance."""
 LEVELS = (0.1, 0.5, 0.9)
@@ -188,9 +188,10 @@ def value(
         ``worldview``, ``as_of``, ``worlds``, ``today`` (dynamic -> probability), ``dates``, ``until``, the
         last sound one, ``failed`` (date -> `failures`), ``tiers`` (`tier_records`, with ``title``, ``reason``
         and ``rows``), ``warning`` (`warning_records`), ``reliability`` (tier -> `reliability`), ``hybrid``
-        (`hybrid_record`), ``noise``, the median standard error of a log Bayes factor in one world, nats, and
-        ``lost``, the number of worlds in which a step failed, which count nowhere.  What went wrong on a date
-        is carried on, so that nothing is told of the first date that fails and later ones.
+        (`hybrid_record`), ``noise``, the standard error of the truth's log probability in one world on the
+        last sound date, root mean square over worlds and tiers, nats, and ``lost``, the number of worlds in
+        which a step failed, which count nowhere.  What went wrong on a date is carried on, so that nothing
+        is told of the first date that fails and later ones.
 
     Raises
     ------
@@ -203,10 +204,9 @@ def value(
     every = worlds.follow_all(setup, np.concatenate([made.value, hybrid]), names, days, seed, kept, report)
     added, of_hybrid = np.split(every, [len(made.value)])
     now = evidence.mean_evidence(run.log_evidence)[0]
-    factors = added[..., 1:, :] - added[..., :1, :]
-    errors = factors.std(-1, ddof=1) / np.sqrt(factors.shape[-1])
     isos = [f"{day:%Y-%m-%d}" for day in days]
     every_day = believed(now, run.odds, added.mean(-1), made.dynamic, made.passage, days)
+    errors = errors_of_truth(every_day, added)
     failed = {iso: found for d, iso in enumerate(isos) if (found := failures(every_day, errors, d, names))}
     sound = isos.index(next(iter(failed))) if failed else len(days)
     if not sound:
@@ -233,8 +233,29 @@ def value(
         "reliability": {name: reliability(seen, t) for t, name in enumerate(names)},
         "hybrid": hybrid_record(seen_hybrid, names),
         "lost": int((~np.isfinite(added[:, :, :sound]).all(axis=(1, 2, 3, 4))).sum()),
-        "noise": float(np.nanmedian(errors[:, :, sound - 1])),
+        "noise": _root_mean_square(errors[:, :, sound - 1]),
     }
+
+
+def errors_of_truth(seen: Seen, added: np.ndarray) -> np.ndarray:
+    """Monte Carlo errors of the truth's log probability, to first order, (world, tier, day).
+
+    The gradient of log p_t in the log evidence of dynamic k is [k = t] - p_k.  Where the dynamics are far
+    apart their Bayes factors err by nats and this hardly at all.
+
+    Parameters
+    ----------
+    added
+        Log evidence as jackknife pseudo-values, (world, tier, day, dynamic, island).
+    """
+    true = np.eye(len(seen.today))[seen.truth][:, None, None]
+    along = ((true - seen.posterior)[..., None] * added).sum(axis=-2)
+    return np.asarray(along.std(-1, ddof=1) / np.sqrt(added.shape[-1]))
+
+
+def _root_mean_square(errors: np.ndarray) -> float:
+    """Over worlds in which no step failed."""
+    return float(np.sqrt(np.nanmean(errors**2)))
 
 
 def failures(seen: Seen, errors: np.ndarray, day: int, names: Sequence[str]) -> list[str]:
@@ -245,15 +266,15 @@ def failures(seen: Seen, errors: np.ndarray, day: int, names: Sequence[str]) -> 
     Parameters
     ----------
     errors
-        Standard errors of log Bayes factors, (world, tier, day, rival).
+        From `errors_of_truth`.
     names
         Tiers, in the order of `seen`.
     """
     found = []
     for t, name in enumerate(names):
-        noise = float(np.nanmedian(errors[:, t, day]))
+        noise = _root_mean_square(errors[:, t, day])
         if not noise <= GATE["noise"]:
-            found.append(f"tier {name}: a log Bayes factor has an error of {noise:.2f} nats")
+            found.append(f"tier {name}: the log probability of the truth has an error of {noise:.2f} nats")
         edges = np.array([0.0, NEXT_TO_NONE])
         for low in calibration.reliability(seen.posterior[:, t, day], seen.truth, _weights(seen), edges):
             true = low["true"] * low["worlds"]

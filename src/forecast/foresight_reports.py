@@ -28,7 +28,7 @@ def tables(found: Mapping[str, Any]) -> RenderableType:
         _worth(found["tiers"], dates, found["until"]),
         Text(
             "1 bit tells two equally likely dynamics apart. Errors are those of the number of worlds; "
-            f"in one world a log Bayes factor has an error of {found['noise']:.2f} nats (median)."
+            f"in one world the truth's log probability has an error of {found['noise']:.2f} nats."
         ),
         *(Text(f"{date} failed its gate: {'; '.join(why)}.") for date, why in found["failed"].items()),
         _apart(found["tiers"], found["until"]),
