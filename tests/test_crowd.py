@@ -9,9 +9,10 @@ import pytest
 from scipy import stats
 
 from forecast import crowd
-from forecast.compilation import compile_model, log_densities, log_density
+from forecast.compilation import Metric, compile_model, log_densities, log_density
 from forecast.evidence import mean_evidence
 from forecast.inference import Settings
+from forecast.sweeps import Run
 
 SETS, ROWS, DIMENSION, NOISE, ISLANDS = 6, 12, 3, 0.7, 4
 GAINS = np.array([1.0, -0.5])
@@ -111,3 +112,21 @@ def test_same_seed_same_bits(compiled, start):
     one, two = (crowd.advance(compiled, 7, start, Y, NONE, ALL, {}, SETTINGS) for _ in range(2))
     np.testing.assert_array_equal(one.draws, two.draws)
     np.testing.assert_array_equal(one.log_evidence, two.log_evidence)
+
+
+def test_one_in_a_narrow_place_does_not_slow_the_others(compiled):
+    """Two groups draw from the same prior; one of them moves in coordinates thirty times too wide."""
+    count, nowhere = 32, np.zeros((2, DIMENSION))
+    run = Run(compiled, 1, SETTINGS, None)
+    run.step_size = np.array([0.3, 0.3])
+    own = {"value": np.tile(Y[0], (2 * count, 1)), "weight": np.zeros((2 * count, ROWS))}
+    factor = np.array([1.0, 30.0])[:, None, None] * np.eye(DIMENSION)
+    metric = Metric(nowhere, factor, np.zeros_like(factor), nowhere)
+    x, label = RNG.standard_normal((2 * count, DIMENSION)), np.zeros(2 * count, int)
+    for _ in range(12):
+        states, _ = run.move(x, label, ((0.0, 1.0, 1.0), own), 1.0, metric, SETTINGS.steps)
+        x = states[-1]
+    wide, narrow = run.step_size
+    assert wide > 0.3 and narrow < wide / 10
+    # Both go on drawing from their target.
+    assert x.reshape(2, count, DIMENSION).std(axis=(1, 2)) == pytest.approx([1.0, 1.0], abs=0.35)
