@@ -9,7 +9,7 @@ import pytest
 from scipy import stats
 
 from forecast.compilation import Compiled, compile_model
-from forecast.evidence import mean_evidence
+from forecast.evidence import increments, mean_evidence
 from forecast.inference import Fit, Settings, advance, anchored, sample
 
 SETTINGS = Settings(islands=8, chains=128, final_sweeps=3)
@@ -115,7 +115,7 @@ def one_shots(away: float, spread: float) -> np.ndarray:
 
 
 def test_a_level_known_better_in_one_shot_is_taken_from_there():
-    found = anchored(CARRIED, one_shots(0.3, 0.05))
+    found = anchored(CARRIED, one_shots(0.3, 0.05), RNG)
     assert found.mean(1) == pytest.approx(CARRIED.mean(1) + 0.3)
     assert found.mean(0).std(ddof=1) / np.sqrt(8) == pytest.approx(0.05 / np.sqrt(3))
     assert found - found[:1] == pytest.approx(CARRIED - CARRIED[:1])
@@ -123,4 +123,13 @@ def test_a_level_known_better_in_one_shot_is_taken_from_there():
 
 @pytest.mark.parametrize(("away", "spread"), [(0.3, 2 * ERROR), (4 * ERROR, 0.05)], ids=["vague", "apart"])
 def test_a_level_that_is_vague_or_far_off_is_not_taken(away, spread):
-    assert np.array_equal(anchored(CARRIED, one_shots(away, spread)), CARRIED)
+    assert np.array_equal(anchored(CARRIED, one_shots(away, spread), RNG), CARRIED)
+
+
+def test_two_dates_whose_level_is_taken_in_one_shot_share_no_error():
+    """Else the error of the increment between them would be next to nothing."""
+    errors = []
+    for _ in range(400):
+        one, two = (anchored(CARRIED, one_shots(away, 0.05), RNG) for away in (0.0, 0.3))
+        errors.append(increments(one, two)[1])
+    assert np.sqrt(np.mean(np.square(errors))) == pytest.approx(0.05 * np.sqrt(2 / 3), rel=0.05)

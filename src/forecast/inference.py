@@ -6,9 +6,9 @@ follows the geometric path from that Gaussian to the posterior, which is short. 
 Hamiltonian Monte Carlo in whitened coordinates and every state of every chain is kept as a particle
 (waste-free SMC, Dau & Chopin 2022).  Independent islands give standard errors, and each half of them
 moves in coordinates learnt from the other: coordinates learnt from the particles that move in them make
-the evidence too small.  One categorical variable,
-if the model has one, is a label: it is summed out of the weights and redrawn from its exact conditional
-at every temperature, and each of its values gets an evidence and draws.
+the evidence too small.  One categorical variable, if the model has one, is a label: it is summed out of the
+weights and redrawn from its exact conditional at every temperature, and each of its values gets an evidence
+and draws.
 
 `advance` carries finished draws on to changed data by the same reweighting and moves.
 """
@@ -232,31 +232,32 @@ def read_off(
     return np.asarray(found[np.argmin(errors)])
 
 
-def anchored(log_evidence: np.ndarray, check: np.ndarray) -> np.ndarray:
-    """Log evidence of all labels at the mean of the one-shot estimates, if that is known better and agrees.
+def anchored(log_evidence: np.ndarray, check: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Log evidence at the mean level of the one-shot estimates, if that is known better and agrees.
 
     Steps too small by a tenth of a nat each add up; one-shot estimates know nothing of earlier dates.
 
     Parameters
     ----------
-    log_evidence
-        Pseudo-values, (label, island).
-    check
-        One-shot estimates and their errors, (label, 2).
+    log_evidence, check
+        Pseudo-values, (label, island); one-shot estimates and their errors, (label, 2).
 
     Returns
     -------
     ndarray
-        Pseudo-values, (label, island); what sets labels apart is as it was.
+        Pseudo-values; what sets labels apart is as it was.  Their level scatters at random, since its error
+        shares nothing with the date before.
     """
     K, islands = log_evidence.shape
     level, away = log_evidence.mean(0), check[:, 0] - log_evidence.mean(1)
     carried = level.std(ddof=1) / np.sqrt(islands)
-    # The errors of one-shot estimates are those of their draws; how far they lie apart shows the rest.
+    # Errors of one-shot estimates are those of their draws; how far they lie apart shows the rest.
     error = max(np.sqrt((check[:, 1] ** 2).sum()) / K, away.std(ddof=1) / np.sqrt(K) if K > 1 else 0.0)
     if not (error < carried and abs(away.mean()) < AGREES * np.hypot(error, carried)):
         return log_evidence
-    return np.asarray(log_evidence + away.mean() + (error / carried - 1) * (level - level.mean()))
+    scatter = rng.normal(size=level.shape)
+    scatter = (scatter - scatter.mean()) / scatter.std(ddof=1) * np.sqrt(islands)
+    return np.asarray(log_evidence - level + level.mean() + away.mean() + error * scatter)
 
 
 def _pilot(run: Run, inputs: Any, draw_prior: Callable[[int, int], np.ndarray]) -> Gaussian:
@@ -431,7 +432,7 @@ def advance(
     steps.append((of_labels(weight), of_labels(size * at_ends(draws).end[..., 0])))
     read = draws[:, :, thin(draws.shape[2], REREAD)]
     joint = np.add(*log_densities(compiled, read.reshape(-1, D), after)).reshape(*read.shape[:3], K)
-    found = anchored(read_off(fit.log_evidence, steps, joint), check)
+    found = anchored(read_off(fit.log_evidence, steps, joint), check, run.rng)
     return Fit(draws, found, check, tuple(run.stages), float(run.step_size))
 
 
