@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from scipy.optimize import brentq, minimize
@@ -141,6 +141,24 @@ def ratio(before: np.ndarray, after: np.ndarray) -> np.ndarray:
         if np.abs(found - last).max() < CLOSE:
             break
     return np.asarray(found[..., 0])
+
+
+def carried(
+    log_evidence: np.ndarray, steps: Sequence[tuple[np.ndarray, np.ndarray]], used: np.ndarray
+) -> np.ndarray:
+    """Log evidence carried along a path by `ratio`, from some islands, (...,).
+
+    Parameters
+    ----------
+    log_evidence
+        Pseudo-values before the first step, (..., island).
+    steps
+        Log ratios of the densities after and before each step, at draws of both, (..., island, draw) each.
+    used
+        Indices of islands.
+    """
+    added = sum(ratio(before[..., used, :], after[..., used, :]) for before, after in steps)
+    return np.asarray(log_evidence[..., used].mean(axis=-1) + added)
 
 
 def jackknife_values(estimate: Callable[[np.ndarray], np.ndarray], islands: int) -> np.ndarray:

@@ -9,11 +9,12 @@ are brought in, as an extended Kalman filter does it.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
 
-from forecast.bridge import jackknife_values, ratio
+from forecast.bridge import carried, jackknife_values
 from forecast.compilation import Compiled, Metric, in_blocks, log_density
 from forecast.particles import Particles, by_island, moments, next_power, systematic
 from forecast.sweeps import Data, Run, Settings
@@ -159,12 +160,8 @@ def advance(
         before, change = change, gain(x)
         steps.append((step * before, step * change))
 
-    def carried(used: np.ndarray) -> np.ndarray:
-        found = crowd.log_evidence[:, :, used].mean(axis=-1)
-        return np.asarray(found + sum(ratio(a[:, :, used], b[:, :, used]) for a, b in steps))
-
-    sizes = np.reshape(run.step_size, (sets, K))
-    return Crowd(x, jackknife_values(carried, islands), factor, sizes, crowd.labels)
+    found = jackknife_values(partial(carried, crowd.log_evidence, steps), islands)
+    return Crowd(x, found, factor, np.reshape(run.step_size, (sets, K)), crowd.labels)
 
 
 def _next(change: np.ndarray, power: float, ess: float) -> float:

@@ -250,7 +250,7 @@ def errors_of_truth(seen: Seen, added: np.ndarray) -> np.ndarray:
     """
     true = np.eye(len(seen.today))[seen.truth][:, None, None]
     along = ((true - seen.posterior)[..., None] * added).sum(axis=-2)
-    return np.asarray(along.std(-1, ddof=1) / np.sqrt(added.shape[-1]))
+    return evidence.mean_evidence(along)[1]
 
 
 def _root_mean_square(errors: np.ndarray) -> float:

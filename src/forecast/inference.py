@@ -24,7 +24,7 @@ import xarray as xr
 from scipy.linalg import solve_triangular
 from scipy.special import logsumexp
 
-from forecast.bridge import bridge, constants, jackknife_values, ratio
+from forecast.bridge import bridge, carried, constants, jackknife_values
 from forecast.compilation import Compiled, Metric, give_back, in_blocks, log_densities, log_density
 from forecast.particles import (
     Gaussian,
@@ -223,9 +223,8 @@ def read_off(
     K, islands, count, _ = joint.shape
 
     def both(used: np.ndarray) -> np.ndarray:
-        carried = log_evidence[:, used].mean(1) + sum(ratio(a[:, used], b[:, used]) for a, b in steps)
-        size = np.full(K, len(used) * count)
-        return np.stack([carried, constants(joint[:, used].reshape(-1, K), size, carried)])
+        along, size = carried(log_evidence, steps, used), np.full(K, len(used) * count)
+        return np.stack([along, constants(joint[:, used].reshape(-1, K), size, along)])
 
     found = jackknife_values(both, islands)
     errors = (found - found.mean(axis=1, keepdims=True)).var(axis=-1).sum(axis=-1)
@@ -250,10 +249,10 @@ def anchored(log_evidence: np.ndarray, check: np.ndarray, rng: np.random.Generat
     """
     K, islands = log_evidence.shape
     level, away = log_evidence.mean(0), check[:, 0] - log_evidence.mean(1)
-    carried = level.std(ddof=1) / np.sqrt(islands)
+    own = level.std(ddof=1) / np.sqrt(islands)
     # Errors of one-shot estimates are those of their draws; how far they lie apart shows the rest.
     error = max(np.sqrt((check[:, 1] ** 2).sum()) / K, away.std(ddof=1) / np.sqrt(K) if K > 1 else 0.0)
-    if not (error < carried and abs(away.mean()) < AGREES * np.hypot(error, carried)):
+    if not (error < own and abs(away.mean()) < AGREES * np.hypot(error, own)):
         return log_evidence
     scatter = rng.normal(size=level.shape)
     scatter = (scatter - scatter.mean()) / scatter.std(ddof=1) * np.sqrt(islands)
@@ -373,7 +372,7 @@ def advance(
     Returns
     -------
     Fit
-        Under `new`; its log evidence is that of `fit` plus the increment, from `read_off`.
+        Under `new`; its log evidence is from `read_off` and `anchored`.
     """
     run, s = Run(compiled, seed, settings, progress), settings
     before, after = _inputs(compiled, old), _inputs(compiled, new)
