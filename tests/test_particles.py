@@ -6,7 +6,17 @@ import numpy as np
 import pytest
 from scipy.stats import multivariate_normal
 
-from forecast.particles import Gaussian, Particles, by_island, deal, halves, moments, next_power, systematic
+from forecast.particles import (
+    Gaussian,
+    Particles,
+    by_island,
+    deal,
+    halves,
+    moments,
+    next_power,
+    resampled,
+    systematic,
+)
 
 RNG = np.random.default_rng(3)
 
@@ -28,6 +38,27 @@ def test_each_particle_is_taken_as_often_as_its_weight_says_give_or_take_one():
         taken = np.bincount(systematic(RNG, log_weight, size), minlength=50)
         assert taken.sum() == size
         assert np.abs(taken - size * share / share.sum()).max() <= 1
+
+
+def test_small_islands_of_a_group_are_resampled_without_bias():
+    """Many groups of few particles: a weighted mean over each island alone would lie too low by a quarter."""
+    groups, islands, count = 10_000, 4, 8
+    x = RNG.normal(size=(groups, islands, count))
+    log_weight = x - 300.0
+    found = resampled(RNG, log_weight, count)
+    assert found.shape == x.shape
+    taken = np.take_along_axis(x.reshape(groups, -1), found.reshape(groups, -1), axis=1)
+    # Weights exp(x) turn N(0, 1) into N(1, 1); 32 particles fall short of it by one over their number.
+    w = np.exp(x)
+    apart, together = ((w * x).sum(axis) / w.sum(axis) for axis in (-1, (-2, -1)))
+    assert taken.mean() == pytest.approx(together.mean(), abs=0.005)
+    assert 1 - together.mean() < 0.35 * (1 - apart.mean())
+
+
+def test_most_resampled_particles_stay_on_their_island():
+    found = resampled(RNG, RNG.normal(size=(50, 4, 100)), 20)
+    assert (np.diff(found.reshape(50, -1), axis=1) >= 0).all()
+    assert (found // 100 == np.arange(4)[:, None]).mean() > 0.8
 
 
 def test_the_next_temperature_keeps_the_asked_share_of_particles():

@@ -16,7 +16,7 @@ import numpy as np
 
 from forecast.bridge import carried, jackknife_values
 from forecast.compilation import Compiled, Metric, in_blocks, log_density
-from forecast.particles import Particles, by_island, moments, next_power, systematic
+from forecast.particles import Particles, by_island, moments, next_power, resampled
 from forecast.sweeps import Data, Run, Settings
 
 OWN = ("value", "weight")
@@ -141,9 +141,10 @@ def advance(
         pairs = zip(change.reshape(sets * K, islands, -1), power.ravel(), strict=True)
         higher = np.array([_next(c, p, s.ess) for c, p in pairs]).reshape(sets, K)
         step, power = (higher - power)[..., None, None], higher
-        weight = (step * change).reshape(-1, x.shape[3])
-        chosen = np.stack([systematic(run.rng, w, chains) for w in weight])
-        origin = np.take_along_axis(x, chosen.reshape(*x.shape[:3], chains, 1), axis=3)
+        weight = (step * change).reshape(sets * K, islands, -1)
+        chosen = resampled(run.rng, weight, chains).reshape(sets, K, -1, 1)
+        origin = np.take_along_axis(x.reshape(sets, K, -1, D), chosen, axis=2)
+        origin = origin.reshape(sets, K, islands, chains, D)
         mean, nowhere = origin.mean(axis=(2, 3)), np.zeros((sets * K, D))
         factor = _sharpened(compiled, mean, factor, step[..., 0], slopes)
         label, inputs = data(old + power[..., None] * (new - old), islands * chains)

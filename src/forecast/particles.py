@@ -48,6 +48,29 @@ def systematic(rng: np.random.Generator, log_weight: np.ndarray, size: int) -> n
     return np.minimum(np.searchsorted(np.cumsum(weight), at), len(weight) - 1)
 
 
+def resampled(rng: np.random.Generator, log_weight: np.ndarray, size: int) -> np.ndarray:
+    """Systematic resampling over all islands of a group: where each new particle comes from.
+
+    Weights that sum to one on every small island would make the evidence too small, the more so the fewer its
+    particles, and no comparison of islands could tell.  Taken in order, most still come from their own.
+
+    Parameters
+    ----------
+    log_weight
+        (group, island, particle).
+    size
+        New particles on each island.
+
+    Returns
+    -------
+    ndarray
+        Indices among the particles of all islands of the group, (group, island, size).
+    """
+    groups, islands, _ = log_weight.shape
+    found = [systematic(rng, one.ravel(), islands * size) for one in log_weight]
+    return np.reshape(found, (groups, islands, size))
+
+
 def thin(count: int, most: int) -> np.ndarray:
     """Indices of at most `most` of `count` draws, evenly spread."""
     return np.linspace(0, count - 1, min(count, most)).astype(int)

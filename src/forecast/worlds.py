@@ -37,7 +37,7 @@ from forecast.dynamics import DYNAMICS, HYBRID, Dynamic
 from forecast.priors import Parameter
 from forecast.sweeps import FIRST_STEP
 
-SETTINGS = inference.Settings(islands=4, chains=32, final_sweeps=1, ess=0.2)
+SETTINGS = inference.Settings(islands=4, chains=32, final_sweeps=1, ess=0.4)
 """Size of a step in a simulated world."""
 START = 64
 """Stored draws of each dynamic and island that a world starts from."""
