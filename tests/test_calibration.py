@@ -71,3 +71,24 @@ def test_dynamics_are_true_as_often_as_they_are_believed_and_not_under_a_boastfu
     boastful = p**3 / (p**3).sum(1, keepdims=True)
     top = calibration.reliability(boastful, truth, np.ones(4000))[-1]
     assert top["believed"] - top["true"] > 4 * top["se"]
+
+
+@pytest.mark.parametrize("factor", [0.5, 1.0, 3.0])
+def test_the_slope_finds_what_evidence_was_multiplied_by(factor):
+    """Beliefs from evidence taken three times are put right by a third of it; an impossible dynamic changes nothing."""
+    before = np.array([*np.log([0.4, 0.35, 0.25]), -np.inf])
+    added, weight = RNG.normal(size=(6000, 4)), RNG.uniform(0.5, 2.0, 6000)
+
+    def log_p(times: float) -> np.ndarray:
+        joint = before + times * added
+        return joint - np.logaddexp.reduce(joint, axis=1, keepdims=True)
+
+    truth = np.array([RNG.choice(4, p=p) for p in np.exp(log_p(1.0))])
+    found, se = calibration.slope(before, log_p(factor), truth, weight)
+    assert 0 < se < 0.05 / factor and found == pytest.approx(1 / factor, abs=4 * se)
+
+
+def test_beliefs_that_point_away_from_truths_have_no_slope():
+    after = np.log(np.tile([0.1, 0.3, 0.3, 0.3], (50, 1)))
+    found = calibration.slope(np.log(np.full(4, 0.25)), after, np.zeros(50, int), np.ones(50))
+    assert np.isnan(found).all()

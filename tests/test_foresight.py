@@ -109,6 +109,8 @@ def test_an_exact_posterior_is_reliable():
     assert len(tenths) >= 9
     for one in tenths:
         assert one["true"] == pytest.approx(one["believed"], abs=4 * one["se"])
+    slope = foresight.slope(seen, 0)
+    assert 0 < slope["se"] < 0.02 and slope["value"] == pytest.approx(1.0, abs=4 * slope["se"])
 
 
 def test_an_overconfident_posterior_is_not():

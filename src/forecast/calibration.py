@@ -15,6 +15,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
+from scipy.optimize import brentq
+from scipy.special import softmax
 
 from forecast import batch, crowd, free_values, inference, model
 from forecast.compilation import Compiled, compile_model, in_blocks
@@ -33,6 +35,8 @@ LEVELS = (0.5, 0.8, 0.95)
 """Central intervals whose coverage is told."""
 TENTHS = np.linspace(0, 1, 11)
 """Ranges of probability in which believed and true are compared."""
+STEEPEST = 20.0
+"""Largest factor that is looked for in `slope`."""
 
 
 class Program(NamedTuple):
@@ -256,3 +260,36 @@ def reliability(
             }
         )
     return found
+
+
+def slope(
+    before: np.ndarray, after: np.ndarray, truth: np.ndarray, weight: np.ndarray
+) -> tuple[float, float]:
+    """Factor of the evidence with which beliefs fit truths best, and its standard error (Cox 1958).
+
+    The maximum over b of sum w log p_truth, where p is proportional to before^(1 - b) after^b: 1 for a
+    calibrated engine, less for one that is too sure; NaN where no finite b is best.
+
+    Parameters
+    ----------
+    before, after
+        Log probability of each dynamic, (dynamic,) and (world, dynamic).
+    truth
+        Index of the true one, (world,).
+    weight
+        What each world counts, (world,).
+    """
+    possible, each = np.isfinite(before), np.arange(len(after))
+    added = np.where(possible, after - np.where(possible, before, 0.0), 0.0)
+
+    def pull(b: float) -> tuple[np.ndarray, np.ndarray]:
+        """Slope of each world's log p_truth, and how much it bends."""
+        p = softmax(before + b * added, axis=1)
+        mean = (p * added).sum(axis=1)
+        return added[each, truth] - mean, (p * (added - mean[:, None]) ** 2).sum(axis=1)
+
+    if not weight @ pull(0.0)[0] > 0 > weight @ pull(STEEPEST)[0]:
+        return np.nan, np.nan
+    best = float(brentq(lambda b: weight @ pull(b)[0], 0.0, STEEPEST))
+    first, second = pull(best)
+    return best, float(np.sqrt((weight**2) @ first**2) / (weight @ second))

@@ -187,11 +187,11 @@ def value(
     dict
         ``worldview``, ``as_of``, ``worlds``, ``today`` (dynamic -> probability), ``dates``, ``until``, the
         last sound one, ``failed`` (date -> `failures`), ``tiers`` (`tier_records`, with ``title``, ``reason``
-        and ``rows``), ``warning`` (`warning_records`), ``reliability`` (tier -> `reliability`), ``hybrid``
-        (`hybrid_record`), ``noise``, the standard error of the truth's log probability in one world on the
-        last sound date, root mean square over worlds and tiers, nats, and ``lost``, the number of worlds in
-        which a step failed, which count nowhere.  What went wrong on a date is carried on, so that nothing
-        is told of the first date that fails and later ones.
+        and ``rows``), ``warning`` (`warning_records`), ``reliability`` (tier -> `reliability`), ``slope``
+        (tier -> `slope`), ``hybrid`` (`hybrid_record`), ``noise``, the standard error of the truth's log
+        probability in one world on the last sound date, root mean square over worlds and tiers, nats, and
+        ``lost``, the number of worlds in which a step failed, which count nowhere.  What went wrong on a
+        date is carried on, so that nothing is told of the first date that fails and later ones.
 
     Raises
     ------
@@ -231,6 +231,7 @@ def value(
         "tiers": records,
         "warning": warning_records(worlds.passages(setup, run.inputs.milestones)),
         "reliability": {name: reliability(seen, t) for t, name in enumerate(names)},
+        "slope": {name: slope(seen, t) for t, name in enumerate(names)},
         "hybrid": hybrid_record(seen_hybrid, names),
         "lost": int((~np.isfinite(added[:, :, :sound]).all(axis=(1, 2, 3, 4))).sum()),
         "noise": _root_mean_square(errors[:, :, sound - 1]),
@@ -448,3 +449,12 @@ def hybrid_record(seen: Seen, names: Sequence[str]) -> dict[str, Any]:
 def reliability(seen: Seen, tier: int) -> list[dict[str, Any]]:
     """`calibration.reliability` under one tier on the last day, each world counted with its weight."""
     return calibration.reliability(seen.posterior[:, tier, -1], seen.truth, _weights(seen))
+
+
+def slope(seen: Seen, tier: int) -> Figure:
+    """`calibration.slope` of what one tier added by the last day, each world counted with its weight."""
+    after = seen.log_posterior[:, tier, -1]
+    kept = ~np.isnan(after).any(axis=1)
+    with np.errstate(divide="ignore"):
+        now = np.log(seen.today)
+    return figure(calibration.slope(now, after[kept], seen.truth[kept], _weights(seen)[kept]))

@@ -34,7 +34,7 @@ def tables(found: Mapping[str, Any]) -> RenderableType:
         _apart(found["tiers"], found["until"]),
         _in_time(found["tiers"], found["until"]),
         _warning(found["warning"], found["tiers"][0]),
-        _reliability(found["reliability"]),
+        _reliability(found["reliability"], found["slope"]),
         _hybrid(found["hybrid"], found["until"]),
     )
 
@@ -126,18 +126,21 @@ def _span(years: Sequence[float | None]) -> str:
     return " / ".join("-" if y is None else f"{y:.1f}" for y in years)
 
 
-def _reliability(by_tier: Mapping[str, Sequence[Mapping[str, Any]]]) -> RenderableType:
+def _reliability(
+    by_tier: Mapping[str, Sequence[Mapping[str, Any]]], slope: Mapping[str, Mapping[str, Any]]
+) -> RenderableType:
     rows = [
         [
             name if i == 0 else "",
             f"{one['low']:.1f} to {one['high']:.1f}",
             f"{one['believed']:.2f}",
             cell({"value": one["true"], "se": one["se"]}),
+            cell(slope[name]) if i == 0 else "",
         ]
         for name, tenths in by_tier.items()
         for i, one in enumerate(tenths)
     ]
-    columns = ("tier", "probability given", "mean", "share true")
+    columns = ("tier", "probability given", "mean", "share true", "slope, 1 if calibrated")
     return table("When it gives a probability, how often is it true?", columns, rows, left=2)
 
 
