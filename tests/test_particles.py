@@ -48,7 +48,7 @@ def test_small_islands_of_a_group_are_resampled_without_bias():
     found = resampled(RNG, log_weight, count)
     assert found.shape == x.shape
     taken = np.take_along_axis(x.reshape(groups, -1), found.reshape(groups, -1), axis=1)
-    # Weights exp(x) turn N(0, 1) into N(1, 1); 32 particles fall short of it by one over their number.
+    # Weights exp(x) turn N(0, 1) into N(1, 1); 32 particles fall short of it by some two over their number.
     w = np.exp(x)
     apart, together = ((w * x).sum(axis) / w.sum(axis) for axis in (-1, (-2, -1)))
     assert taken.mean() == pytest.approx(together.mean(), abs=0.005)
