@@ -242,6 +242,7 @@ def test_the_value_of_disclosure_as_json(answered, command_line):
         assert all(x >= 0 for x in one["bits_se"].values())
         assert set(one["by_dynamic"]) == set(DYNAMICS)
     assert found["worlds"] == 160 and found["noise"] < 0.5
+    assert list(found["slope"]) == NAMES and all(0 < x["value"] < 2 for x in found["slope"].values())
     assert sum(found["today"].values()) == pytest.approx(1.0)
 
 
@@ -255,6 +256,7 @@ def test_the_value_of_disclosure_as_a_table(answered, command_line, monkeypatch)
         "in time",
         "How much warning",
         "how often is it",
+        "slope",
     ):
         assert words in out
     assert "A: audited pace" in out and "nan" not in out
