@@ -73,6 +73,22 @@ def test_dynamics_are_true_as_often_as_they_are_believed_and_not_under_a_boastfu
     assert top["believed"] - top["true"] > 4 * top["se"]
 
 
+def test_beliefs_are_compared_in_tenths_of_equal_weight():
+    p, weight = RNG.dirichlet(np.ones(4), 2000), RNG.uniform(0.5, 2.0, 2000)
+    truth = RNG.integers(4, size=2000)
+    lost = np.concatenate([p, np.full((3, 4), np.nan)])
+    found = calibration.reliability(lost, np.r_[truth, 0, 0, 0], np.r_[weight, 1, 1, 1])
+    assert found == calibration.reliability(p, truth, weight) and len(found) == 10
+    each = np.repeat(weight[:, None], 4, axis=1)
+    for one in found:
+        inside = (p >= one["low"]) & (p < one["high"])
+        assert each[inside].sum() / each.sum() == pytest.approx(0.1, abs=0.001)
+        assert one["believed"] == pytest.approx(np.average(p[inside], weights=each[inside]))
+    # A tenth of beliefs that are all alike is not cut.
+    same = calibration.reliability(np.full((8, 4), 0.25), np.arange(8) % 4, np.ones(8))
+    assert [(one["believed"], one["true"], one["worlds"]) for one in same] == [(0.25, 0.25, 32.0)]
+
+
 @pytest.mark.parametrize("factor", [0.5, 1.0, 3.0])
 def test_the_slope_finds_what_evidence_was_multiplied_by(factor):
     """Beliefs from evidence taken three times are put right by a third of it; an impossible dynamic changes nothing."""

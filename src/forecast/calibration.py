@@ -34,7 +34,7 @@ WIDTHS = 1000
 LEVELS = (0.5, 0.8, 0.95)
 """Central intervals whose coverage is told."""
 TENTHS = np.linspace(0, 1, 11)
-"""Ranges of probability in which believed and true are compared."""
+"""Quantiles of what was believed, between which believed and true are compared."""
 STEEPEST = 20.0
 """Largest factor that is looked for in `slope`."""
 
@@ -219,9 +219,12 @@ def _mean(value: np.ndarray) -> dict[str, float]:
 
 
 def reliability(
-    p: np.ndarray, truth: np.ndarray, weight: np.ndarray, edges: np.ndarray = TENTHS
+    p: np.ndarray, truth: np.ndarray, weight: np.ndarray, edges: np.ndarray | None = None
 ) -> list[dict[str, Any]]:
     """How often a dynamic that was given a probability is true, by ranges of probability.
+
+    The ranges are deciles of what was believed (Hosmer & Lemeshow 1980), each with a tenth of the weight, so
+    that all are tested as sharply.
 
     Parameters
     ----------
@@ -232,7 +235,7 @@ def reliability(
     weight
         What each world counts, (world,).
     edges
-        Ends of the ranges; an upper one belongs to the next range unless it is 1.
+        Ends of other ranges; an upper one belongs to the next range unless it is 1.
 
     Returns
     -------
@@ -241,6 +244,11 @@ def reliability(
         that any world fell in.
     """
     true = np.arange(p.shape[1]) == truth[:, None]
+    if edges is None:
+        known = np.isfinite(p)
+        each = np.broadcast_to(weight[:, None], p.shape)[known]
+        inner = np.quantile(p[known], TENTHS[1:-1], weights=each, method="inverted_cdf")
+        edges = np.array([0.0, *inner, 1.0])
     found = []
     for low, high in pairwise(edges):
         inside = (p >= low) & ((p < high) | (high == 1.0))
@@ -253,7 +261,7 @@ def reliability(
             {
                 "low": float(low),
                 "high": float(high),
-                "believed": float((w * p).sum() / w.sum()),
+                "believed": float(w[inside] @ p[inside] / w.sum()),
                 "true": share,
                 "se": float(np.sqrt(smooth * (1 - smooth) / size)),
                 "worlds": size,

@@ -132,7 +132,7 @@ def _reliability(
     rows = [
         [
             name if i == 0 else "",
-            f"{one['low']:.1f} to {one['high']:.1f}",
+            f"{one['low']:.2f} to {one['high']:.2f}",
             f"{one['believed']:.2f}",
             cell({"value": one["true"], "se": one["se"]}),
             cell(slope[name]) if i == 0 else "",
