@@ -262,6 +262,18 @@ def test_the_value_of_disclosure_as_a_table(answered, command_line, monkeypatch)
     assert "A: audited pace" in out and "nan" not in out
 
 
+def test_a_milestone_that_no_world_passes_is_a_dash(answered, made, command_line, monkeypatch):
+    never = made.passage | {"m_10": np.full(len(made.value), np.inf)}
+    monkeypatch.setattr(worlds, "simulate", lambda *a: made._replace(passage=never))
+    monkeypatch.setenv("COLUMNS", "200")
+    code, out, err = command_line(*answered)
+    assert code == 0, err
+    cells = next(line for line in out.splitlines() if line.startswith("│ such worlds")).split("│")
+    assert cells[2].strip().startswith("0.00 ± ")
+    above = out[: out.index("such worlds")].splitlines()[-2]
+    assert above.startswith("│ B") and above.split("│")[2].strip() == "-"
+
+
 def test_figures_of_a_date_that_failed_are_not_told(answered, command_line, monkeypatch):
     def third(seen, errors, day, names):
         return ["tier A: too noisy"] if day == 2 else []

@@ -15,9 +15,9 @@ LARGEST = 8
 """Assumptions shown of each dynamic; `--format json` has all."""
 
 
-def cell(x: Mapping[str, float] | None, digits: int = 2, sign: bool = False) -> str:
-    """A number with its error, or a dash."""
-    if x is None:
+def cell(x: Mapping[str, Any] | None, digits: int = 2, sign: bool = False) -> str:
+    """A number with its error, or a dash where there is none."""
+    if x is None or x["value"] is None:
         return "-"
     return f"{x['value']:{'+' if sign else ''}.{digits}f} ± {x['se']:.{digits}f}"
 
