@@ -105,11 +105,11 @@ def test_the_alarm_of_a_world_and_the_years_it_leaves():
 
 def test_an_exact_posterior_is_reliable():
     seen = gaussian_worlds(20_000, 0.5)
-    deciles = foresight.reliability(seen, 0)
+    deciles = foresight.reliability(seen, 0, 2)
     assert len(deciles) == 10
     for one in deciles:
         assert one["true"] == pytest.approx(one["believed"], abs=4 * one["se"])
-    slope = foresight.slope(seen, 0)
+    slope = foresight.slope(seen, 0, 2)
     assert 0 < slope["se"] < 0.02 and slope["value"] == pytest.approx(1.0, abs=4 * slope["se"])
 
 
@@ -117,7 +117,7 @@ def test_an_overconfident_posterior_is_not():
     seen = gaussian_worlds(5000, 0.5)
     joint = 3 * seen.log_posterior
     sharper = joint - np.logaddexp.reduce(joint, axis=-1, keepdims=True)
-    top = foresight.reliability(seen._replace(log_posterior=sharper), 0)[-1]
+    top = foresight.reliability(seen._replace(log_posterior=sharper), 0, 2)[-1]
     assert top["true"] < top["believed"] - 4 * top["se"]
 
 

@@ -242,7 +242,10 @@ def test_the_value_of_disclosure_as_json(answered, command_line):
         assert all(x >= 0 for x in one["bits_se"].values())
         assert set(one["by_dynamic"]) == set(DYNAMICS)
     assert found["worlds"] == 160 and found["noise"] < 0.5
-    assert list(found["slope"]) == NAMES and all(0 < x["value"] < 2 for x in found["slope"].values())
+    assert list(found["slope"]) == list(found["reliability"]) == NAMES
+    for name in NAMES:
+        assert list(found["slope"][name]) == list(found["reliability"][name]) == found["dates"]
+        assert 0 < found["slope"][name][found["until"]]["value"] < 2
     assert sum(found["today"].values()) == pytest.approx(1.0)
 
 

@@ -6,7 +6,7 @@ its dynamic has today, so that the figures are those of worlds drawn from today'
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -187,9 +187,9 @@ def value(
     dict
         ``worldview``, ``as_of``, ``worlds``, ``today`` (dynamic -> probability), ``dates``, ``until``, the
         last sound one, ``failed`` (date -> `failures`), ``tiers`` (`tier_records`, with ``title``, ``reason``
-        and ``rows``), ``warning`` (`warning_records`), ``reliability`` (tier -> `reliability`), ``slope``
-        (tier -> `slope`), ``hybrid`` (`hybrid_record`), ``noise``, the standard error of the truth's log
-        probability in one world on the last sound date, root mean square over worlds and tiers, nats, and
+        and ``rows``), ``warning`` (`warning_records`), ``reliability`` and ``slope`` (tier -> date ->
+        `reliability` and `slope`), ``hybrid`` (`hybrid_record`), ``noise``, the standard error of the truth's
+        log probability in one world on the last sound date, root mean square over worlds and tiers, nats, and
         ``lost``, the number of worlds in which a step failed, which count nowhere.  What went wrong on a
         date is carried on, so that nothing is told of the first date that fails and later ones.
 
@@ -230,8 +230,8 @@ def value(
         "failed": failed,
         "tiers": records,
         "warning": warning_records(worlds.passages(setup, run.inputs.milestones)),
-        "reliability": {name: reliability(seen, t) for t, name in enumerate(names)},
-        "slope": {name: slope(seen, t) for t, name in enumerate(names)},
+        "reliability": by_date(reliability, seen, names),
+        "slope": by_date(slope, seen, names),
         "hybrid": hybrid_record(seen_hybrid, names),
         "lost": int((~np.isfinite(added[:, :, :sound]).all(axis=(1, 2, 3, 4))).sum()),
         "noise": _root_mean_square(errors[:, :, sound - 1]),
@@ -446,14 +446,20 @@ def hybrid_record(seen: Seen, names: Sequence[str]) -> dict[str, Any]:
     return {"worlds": len(seen.truth), "tiers": found}
 
 
-def reliability(seen: Seen, tier: int) -> list[dict[str, Any]]:
-    """`calibration.reliability` under one tier on the last day, each world counted with its weight."""
-    return calibration.reliability(seen.posterior[:, tier, -1], seen.truth, _weights(seen))
+def by_date(of: Callable[[Seen, int, int], Any], seen: Seen, names: Sequence[str]) -> dict[str, Any]:
+    """Tier -> date -> what a function of worlds, tier and day finds."""
+    isos = [f"{day:%Y-%m-%d}" for day in seen.days]
+    return {name: {iso: of(seen, t, d) for d, iso in enumerate(isos)} for t, name in enumerate(names)}
 
 
-def slope(seen: Seen, tier: int) -> Figure:
-    """`calibration.slope` of what one tier added by the last day, each world counted with its weight."""
-    after = seen.log_posterior[:, tier, -1]
+def reliability(seen: Seen, tier: int, day: int) -> list[dict[str, Any]]:
+    """`calibration.reliability` under one tier on one day, each world counted with its weight."""
+    return calibration.reliability(seen.posterior[:, tier, day], seen.truth, _weights(seen))
+
+
+def slope(seen: Seen, tier: int, day: int) -> Figure:
+    """`calibration.slope` of what one tier added by a day, each world counted with its weight."""
+    after = seen.log_posterior[:, tier, day]
     kept = ~np.isnan(after).any(axis=1)
     with np.errstate(divide="ignore"):
         now = np.log(seen.today)

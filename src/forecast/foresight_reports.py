@@ -34,7 +34,7 @@ def tables(found: Mapping[str, Any]) -> RenderableType:
         _apart(found["tiers"], found["until"]),
         _in_time(found["tiers"], found["until"]),
         _warning(found["warning"], found["tiers"][0]),
-        _reliability(found["reliability"], found["slope"]),
+        _reliability(found["reliability"], found["slope"], found["until"]),
         _hybrid(found["hybrid"], found["until"]),
     )
 
@@ -127,7 +127,7 @@ def _span(years: Sequence[float | None]) -> str:
 
 
 def _reliability(
-    by_tier: Mapping[str, Sequence[Mapping[str, Any]]], slope: Mapping[str, Mapping[str, Any]]
+    by_tier: Mapping[str, Mapping[str, Any]], slope: Mapping[str, Mapping[str, Any]], last: str
 ) -> RenderableType:
     rows = [
         [
@@ -135,13 +135,18 @@ def _reliability(
             f"{one['low']:.2f} to {one['high']:.2f}",
             f"{one['believed']:.2f}",
             cell({"value": one["true"], "se": one["se"]}),
-            cell(slope[name]) if i == 0 else "",
+            cell(slope[name][last]) if i == 0 else "",
         ]
-        for name, tenths in by_tier.items()
-        for i, one in enumerate(tenths)
+        for name, dates in by_tier.items()
+        for i, one in enumerate(dates[last])
     ]
     columns = ("tier", "probability given", "mean", "share true", "slope, 1 if calibrated")
-    return table("When it gives a probability, how often is it true?", columns, rows, left=2)
+    return table(
+        f"When it gives a probability on {last}, how often is it true? By tenths of all given",
+        columns,
+        rows,
+        left=2,
+    )
 
 
 def _hybrid(record: Mapping[str, Any], last: str) -> RenderableType:
