@@ -86,9 +86,12 @@ def test_beliefs_are_compared_in_tenths_of_equal_weight():
         inside = (p >= one["low"]) & (p < one["high"])
         assert each[inside].sum() / each.sum() == pytest.approx(0.1, abs=0.001)
         assert one["believed"] == pytest.approx(np.average(p[inside], weights=each[inside]))
-    # A tenth of beliefs that are all alike is not cut.
+    # Beliefs that are alike are not cut, and each counts once.
     same = calibration.reliability(np.full((8, 4), 0.25), np.arange(8) % 4, np.ones(8))
     assert [(one["believed"], one["true"], one["worlds"]) for one in same] == [(0.25, 0.25, 32.0)]
+    sure = calibration.reliability(np.eye(4)[[0, 1, 2]], np.array([0, 1, 0]), np.ones(3))
+    assert [(one["believed"], one["true"], one["worlds"]) for one in sure] == [(0, 1 / 9, 9), (1, 2 / 3, 3)]
+    assert sure[-1]["high"] == 1.0
 
 
 @pytest.mark.parametrize("factor", [0.5, 1.0, 3.0])

@@ -197,7 +197,7 @@ def test_the_engine_is_reliable_in_worlds_of_its_own_prior(setup, made, days, ad
     odds = np.full(4, 0.25)
     seen = foresight.believed(np.zeros(4), odds, added.mean(-1), made.dynamic, made.passage, days[:3])
     for one in calibration.reliability(
-        seen.posterior[:, 1, -1], seen.truth, np.ones(len(seen.truth)), np.linspace(0, 1, 5)
+        seen.posterior[:, 1, -1], seen.truth, np.ones(len(seen.truth)), np.array([0, 0.25, 0.5, 0.75, np.inf])
     ):
         assert abs(one["true"] - one["believed"]) < 4 * one["se"] + 0.02
     record = foresight.tier_records(seen, NAMES)

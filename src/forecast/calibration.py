@@ -235,7 +235,7 @@ def reliability(
     weight
         What each world counts, (world,).
     edges
-        Ends of other ranges; an upper one belongs to the next range unless it is 1.
+        Ends of other ranges; an upper one belongs to the next range.
 
     Returns
     -------
@@ -248,10 +248,10 @@ def reliability(
         known = np.isfinite(p)
         each = np.broadcast_to(weight[:, None], p.shape)[known]
         inner = np.quantile(p[known], TENTHS[1:-1], weights=each, method="inverted_cdf")
-        edges = np.array([0.0, *inner, 1.0])
+        edges = np.unique([0.0, *inner, np.inf])
     found = []
     for low, high in pairwise(edges):
-        inside = (p >= low) & ((p < high) | (high == 1.0))
+        inside = (p >= low) & (p < high)
         w = np.where(inside, weight[:, None], 0.0)
         if not w.sum() > 0:
             continue
@@ -260,7 +260,7 @@ def reliability(
         found.append(
             {
                 "low": float(low),
-                "high": float(high),
+                "high": float(min(high, 1.0)),
                 "believed": float(w[inside] @ p[inside] / w.sum()),
                 "true": share,
                 "se": float(np.sqrt(smooth * (1 - smooth) / size)),
