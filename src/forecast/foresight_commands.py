@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
@@ -65,7 +66,9 @@ def value(
         folder = batch.update(inputs, chosen, store, progress=tell)[0]
         content = {
             "run": folder.name,
-            "plan": [vintages.data_hash(plan.rows), {n: plan.tiers[n].series for n in names}],
+            # A run is stored without the odds, and tiers are compared with the first.
+            "odds": [worldview, dict(chosen[0].odds)],
+            "plan": [vintages.data_hash(plan.rows), [asdict(plan.tiers[n]) for n in names]],
             "worlds": size,
             "dates": [f"{day:%Y-%m-%d}" for day in days],
             "seed": seed,
