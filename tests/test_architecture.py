@@ -38,7 +38,7 @@ FLOORS = (
     ("batch", "interventions"),
     ("history", "backtest", "scorecard", "moves"),
     ("accounts", "camps", "frozen", "scenarios", "narrative", "explanations", "absorption_reports"),
-    ("calibration", "disclosure", "worlds", "foresight", "foresight_reports"),
+    ("calibration", "disclosure", "worlds", "beliefs", "foresight", "foresight_reports"),
     (
         "path_figures",
         "indicator_figures",
@@ -72,6 +72,7 @@ TESTED_WITH = {
     "kernels": "compilation",
     "paths": "dynamics",
     "free_values": "model",
+    "beliefs": "foresight",
     "console": "cli",
     "input_commands": "cli",
     "job_commands": "scheduling",

@@ -66,9 +66,9 @@ def test_each_particle_is_judged_by_its_own_rows(compiled):
 
 
 def test_every_set_gets_its_evidence_and_draws_in_one_step_and_in_two(compiled, start):
-    once = crowd.advance(compiled, 1, start, Y, NONE, ALL, {}, SETTINGS)
-    half = crowd.advance(compiled, 2, start, Y, NONE, SOME, {}, SETTINGS)
-    twice = crowd.advance(compiled, 3, half, Y, SOME, ALL, {}, SETTINGS)
+    once = crowd.advance(compiled, 1, start, {"value": Y}, NONE, ALL, {}, SETTINGS)
+    half = crowd.advance(compiled, 2, start, {"value": Y}, NONE, SOME, {}, SETTINGS)
+    twice = crowd.advance(compiled, 3, half, {"value": Y}, SOME, ALL, {}, SETTINGS)
     for found in (once, twice):
         value, error = zip(*map(mean_evidence, found.log_evidence), strict=True)
         # One error has as few degrees of freedom as there are islands, all of them together enough.
@@ -84,7 +84,7 @@ def test_every_set_gets_its_evidence_and_draws_in_one_step_and_in_two(compiled, 
 
 
 def test_the_covariance_follows_what_is_brought_in(compiled, start):
-    found = crowd.advance(compiled, 1, start, Y, NONE, ALL, {}, SETTINGS)
+    found = crowd.advance(compiled, 1, start, {"value": Y}, NONE, ALL, {}, SETTINGS)
     for i in range(SETS):
         for k, gain in enumerate(GAINS):
             X = gain * A
@@ -109,7 +109,7 @@ def test_other_coordinates_carry_draws_and_covariance(start):
 
 
 def test_same_seed_same_bits(compiled, start):
-    one, two = (crowd.advance(compiled, 7, start, Y, NONE, ALL, {}, SETTINGS) for _ in range(2))
+    one, two = (crowd.advance(compiled, 7, start, {"value": Y}, NONE, ALL, {}, SETTINGS) for _ in range(2))
     np.testing.assert_array_equal(one.draws, two.draws)
     np.testing.assert_array_equal(one.log_evidence, two.log_evidence)
 

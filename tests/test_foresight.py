@@ -6,15 +6,16 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from forecast import foresight
+from forecast import beliefs, foresight
 from forecast.dynamics import DYNAMICS
 
 RNG = np.random.default_rng(3)
+AS_OF = pd.Timestamp("2026-06-30")
 DAYS = [pd.Timestamp(d) for d in ("2027-01-01", "2028-01-01", "2029-01-01")]
 K = len(DYNAMICS)
 
 
-def gaussian_worlds(size: int, gain: float, odds=(0.4, 0.3, 0.2, 0.1)) -> foresight.Seen:
+def gaussian_worlds(size: int, gain: float, odds=(0.4, 0.3, 0.2, 0.1)) -> beliefs.Seen:
     """Worlds with an observation N(gain e_k, I) a day, whose exact posterior is known."""
     truth = np.repeat(np.arange(K), size)
     seen = RNG.normal(size=(len(truth), len(DAYS), K))
@@ -22,7 +23,7 @@ def gaussian_worlds(size: int, gain: float, odds=(0.4, 0.3, 0.2, 0.1)) -> foresi
     # Log likelihood under k, up to what all share: gain x_k, summed over days; the norms are equal.
     added = np.cumsum(gain * seen, axis=1)[:, None]
     passage = {m: np.full(len(truth), np.inf) for m in ("W_2", "W_3", "m_10", "H_10")}
-    return foresight.believed(np.zeros(K), np.array(odds), added, truth, passage, DAYS)
+    return beliefs.believed(np.zeros(K), np.array(odds), added, truth, passage, AS_OF, DAYS)
 
 
 def test_data_that_say_nothing_are_worth_nothing():
@@ -68,12 +69,12 @@ def test_the_bar_is_passed_on_the_first_day_it_holds_and_against_the_closest_riv
     log_evidence = np.zeros((1, 1, 3, K))
     log_evidence[0, 0, :, 0] = [0.0, np.log(11), np.log(50)]
     log_evidence[0, 0, :, 2] = [0.0, np.log(2), 0.0]
-    seen = foresight.believed(np.zeros(K), np.full(K, 0.25), log_evidence, np.array([0]), {}, DAYS)
-    assert foresight.told_apart(seen, 0, 10.0) == [2029.0]
-    assert foresight.told_apart(seen, 0, 10.0, rival=1) == [2028.0]
-    assert np.isinf(foresight.told_apart(seen, 0, 100.0))
+    seen = beliefs.believed(np.zeros(K), np.full(K, 0.25), log_evidence, np.array([0]), {}, AS_OF, DAYS)
+    assert beliefs.told_apart(seen, 0, 10.0) == [2029.0]
+    assert beliefs.told_apart(seen, 0, 10.0, rival=1) == [2028.0]
+    assert np.isinf(beliefs.told_apart(seen, 0, 100.0))
     # Nothing tells a dynamic from itself.
-    assert np.isinf(foresight.told_apart(seen, 0, 10.0, rival=0))
+    assert np.isinf(beliefs.told_apart(seen, 0, 10.0, rival=0))
 
 
 def test_in_time_counts_worlds_that_pass_the_milestone_after_today():
@@ -81,7 +82,7 @@ def test_in_time_counts_worlds_that_pass_the_milestone_after_today():
     log_evidence = np.zeros((4, 1, 3, K))
     log_evidence[:, 0, 1:, 0] = 10.0
     passage = {"W_3": np.array([2027.5, 2028.5, np.inf, 2026.0])}
-    seen = foresight.believed(np.zeros(K), np.full(K, 0.25), log_evidence, truth, passage, DAYS)
+    seen = beliefs.believed(np.zeros(K), np.full(K, 0.25), log_evidence, truth, passage, AS_OF, DAYS)
     found = foresight.in_time(seen, 0, 10.0, "W_3")
     # Told apart in 2028.0: too late for the first, in time for the second; the others do not count.
     assert found["probability"]["value"] == pytest.approx(0.5)
@@ -94,13 +95,60 @@ def test_the_alarm_of_a_world_and_the_years_it_leaves():
     log_evidence[0, 0, 1:, 0] = 5.0
     log_evidence[2, 0, 2, 0] = 5.0
     passage = {"W_3": np.array([2029.0, 2030.0, np.inf])}
-    seen = foresight.believed(np.zeros(K), np.full(K, 0.25), log_evidence, truth, passage, DAYS)
+    seen = beliefs.believed(np.zeros(K), np.full(K, 0.25), log_evidence, truth, passage, AS_OF, DAYS)
     mine = foresight.alarm(seen, 0, 0)
-    assert mine["given"]["value"] == 0.5
+    assert [x["value"] for x in mine["sounds"].values()] == [0.0, 0.0, 0.5, 0.5]
     # One world leaves a year, the other is never warned.
-    assert mine["years_to_W_3"] == [None, None, 1.0]
-    false = foresight.alarm(seen, 0, 1)
-    assert false["given"]["value"] == 1.0 and false["years_to_W_3"] == [None] * 3
+    assert mine["years_to_W_3"] == [None, None, 1.0] and mine["in_time"]["value"] == 0.5
+    other = foresight.alarm(seen, 0, 1)
+    assert other["sounds"]["2029-01-01"]["value"] == 1.0 and other["years_to_W_3"] == [None] * 3
+    # Two worlds of one dynamic count as much as the one of the other: half of the two sound, and all of the one.
+    false = foresight.false_alarms(seen, 0)
+    assert false["2028-01-01"]["value"] == 0.0 and false["2029-01-01"]["value"] == pytest.approx(2 / 3)
+    assert false["2026-06-30"]["value"] is None
+
+
+def test_an_alarm_that_sounds_today_leaves_the_years_from_today():
+    odds, truth = np.array([0.6, 0.2, 0.1, 0.1]), np.array([0, 0, 1])
+    log_evidence = np.zeros((3, 1, 3, K))
+    log_evidence[:, 0, :, 1] = 5.0
+    passage = {"W_3": np.array([2029.5, 2026.25, np.inf])}
+    seen = beliefs.believed(np.zeros(K), odds, log_evidence, truth, passage, AS_OF, DAYS)
+    mine = foresight.alarm(seen, 0, 0)
+    # The second world got there before today.
+    assert [x["value"] for x in mine["sounds"].values()] == [1.0, 0.0, 0.0, 0.0]
+    assert mine["years_to_W_3"] == [pytest.approx(3.0, abs=0.01)] * 3 and mine["in_time"]["value"] == 1.0
+    assert foresight.false_alarms(seen, 0)["2026-06-30"]["value"] == pytest.approx(0.25)
+
+
+def test_shares_are_never_without_an_error():
+    seen = gaussian_worlds(50, 40.0)
+    found = foresight.in_time(seen._replace(passage={"W_3": np.full(50 * K, 2030.0)}), 0, 10.0, "W_3")
+    assert found["probability"]["value"] == found["passes"]["value"] == 1.0
+    # Weights of .4 to .1 leave 167 of 200 worlds.
+    assert found["probability"]["se"] == pytest.approx(
+        np.sqrt(1 / 168.67 * (1 - 1 / 168.67) / 166.67), rel=0.01
+    )
+
+
+def test_worlds_in_which_a_step_failed_count_nowhere():
+    seen = gaussian_worlds(50, 40.0)
+    lost = seen.log_posterior.copy()
+    lost[:10, 0, 1] = np.nan
+    seen = seen._replace(log_posterior=lost, log_evidence=np.where(np.isnan(lost), np.nan, seen.log_evidence))
+    mine = foresight.tier_records(seen, ["A"])[0]["by_dynamic"]["explosive"]
+    assert mine["told_apart"]["10"]["ever"]["value"] == mine["alarm"]["sounds"]["2028-01-01"]["value"] == 1.0
+    errors = np.zeros((50 * K, 1, len(DAYS)))
+    assert foresight.failures(seen, errors, 0, ["A"]) == []
+    lost[:12, 0, 1] = np.nan
+    found = foresight.failures(seen._replace(log_posterior=lost), errors, 1, ["A"])
+    assert found == ["tier A: a step failed in 6% of the worlds"]
+
+
+def test_noise_is_that_of_worlds_drawn_from_today():
+    seen = gaussian_worlds(10, 0.5)
+    errors = np.where(seen.truth == 0, 1.0, 0.5)
+    assert foresight.noise(seen, errors) == pytest.approx(np.sqrt(0.4 + 0.6 * 0.25))
 
 
 def test_an_exact_posterior_is_reliable():
@@ -143,8 +191,8 @@ def test_the_error_of_a_truth_is_that_of_repeated_estimates():
     level = np.array([0.0, 1.0, 40.0])[:, None, None, None] * np.eye(K)[0]
     truth, odds = np.zeros(3, int), np.full(K, 0.25)
 
-    def told(noise: np.ndarray) -> foresight.Seen:
-        return foresight.believed(np.zeros(K), odds, level + noise.mean(-1), truth, {}, DAYS[:1])
+    def told(noise: np.ndarray) -> beliefs.Seen:
+        return beliefs.believed(np.zeros(K), odds, level + noise.mean(-1), truth, {}, AS_OF, DAYS[:1])
 
     many = RNG.normal(scale=0.2, size=(4000, 3, 1, 1, K, 4))
     repeated = np.std([told(noise).log_posterior[:, 0, 0, 0] for noise in many], axis=0)
@@ -181,7 +229,7 @@ def test_what_is_believed_where_nothing_is_true():
     log_evidence = np.zeros((4, 1, 3, K))
     log_evidence[:2, 0, 2, 1] = 50.0
     log_evidence[2:, 0, 2, 3] = 50.0
-    seen = foresight.believed(np.zeros(K), np.full(K, 0.25), log_evidence, np.full(4, -1), {}, DAYS)
+    seen = beliefs.believed(np.zeros(K), np.full(K, 0.25), log_evidence, np.full(4, -1), {}, AS_OF, DAYS)
     found = foresight.hybrid_record(seen, ["A"])
     one = found["tiers"]["A"]
     assert found["worlds"] == 4 and one["largest"]["value"] == one["sure"]["value"] == pytest.approx(1.0)

@@ -11,6 +11,7 @@ import pytest
 from forecast import calibration, free_values, inference, model
 from forecast.compilation import compile_model
 from forecast.dynamics import DYNAMICS
+from forecast.indicators import prepared
 
 SETTINGS = inference.Settings(islands=4, chains=48, final_sweeps=2)
 
@@ -28,7 +29,7 @@ def inside(name: str, rows: pd.DataFrame, simulations: int) -> np.ndarray:
 
     values = compiled.outputs(draw_prior(1, simulations), np.zeros(simulations, int), compiled.data)
     truth = np.asarray(dict(zip(compiled.names, values, strict=True))["theta"])
-    exact = calibration.exact_rows(rows)
+    exact = prepared(rows).exact
     position = []
     for i in range(simulations):
         drawn = model.simulate_rows(name, rows, dict(zip(declared, truth[i], strict=True)), seed=i)

@@ -11,7 +11,9 @@ import pandas as pd
 import pytest
 from scipy.special import logsumexp
 
-from forecast import batch, calibration, foresight, model, readings, scenarios, worlds
+from forecast import batch, beliefs, calibration, foresight, model, readings, scenarios, worlds
+from forecast import deviation as dev
+from forecast.compilation import log_density
 from forecast.disclosure import load_plan
 from forecast.dynamics import DYNAMICS
 from sampled import pooled, prior_run
@@ -39,6 +41,7 @@ extends = "A"
 series = ["time"]
 """
 NAMES = ["A", "B"]
+AS_OF = pd.Timestamp("2026-06-30")
 
 
 @pytest.fixture(scope="module")
@@ -62,17 +65,17 @@ def made(setup, inputs):
 
 @pytest.fixture(scope="module")
 def days():
-    return worlds.dates("2026-06-30", "2030-01-01")
+    return worlds.dates("2026-06-30", 7)
 
 
-def reweighted(setup, value, tiers, days):
+def reweighted(setup, published, tiers, days):
     """What `worlds.follow` returns, by reweighting prior draws, which the two coarse series of the plan allow."""
     rows, islands = setup.plan.rows, setup.half
-    found = np.zeros((len(value), len(tiers), len(days), len(DYNAMICS), islands))
+    found = np.zeros((len(published.value), len(tiers), len(days), len(DYNAMICS), islands))
     for k, name in enumerate(DYNAMICS):
         theta = {n: x[: islands * 500] for n, x in setup.known[name].theta.items()}
         laws = readings.laws(rows, readings.at_draws(DYNAMICS[name], theta, model.fit_grid(rows)))
-        for w, seen in enumerate(value):
+        for w, seen in enumerate(published.value):
             each = model.log_likelihood(laws, seen)
             for t, tier in enumerate(tiers):
                 for d, day in enumerate(days):
@@ -83,15 +86,15 @@ def reweighted(setup, value, tiers, days):
 
 @pytest.fixture(scope="module")
 def added(setup, made, days):
-    return reweighted(setup, made.value, NAMES, days[:3])
+    return reweighted(setup, made.published, NAMES, days[:3])
 
 
 def test_days_are_half_years_after_the_run():
-    days = worlds.dates("2026-06-30", "2031-07-01")
+    days = worlds.dates("2026-06-30", 10)
     assert [f"{d:%Y-%m-%d}" for d in days[:2]] == ["2027-01-01", "2027-07-01"]
     assert len(days) == 10 and f"{days[-1]:%Y-%m-%d}" == "2031-07-01"
     # A day just after the run would show nothing new.
-    assert f"{worlds.dates('2026-12-20', '2028-01-01')[0]:%Y-%m-%d}" == "2027-07-01"
+    assert f"{worlds.dates('2026-12-20', 2)[0]:%Y-%m-%d}" == "2027-07-01"
 
 
 def test_truths_are_not_among_the_draws_the_engine_starts_from(setup, made):
@@ -113,10 +116,10 @@ def test_values_of_a_world_are_read_off_its_path(setup, plan, inputs):
     many = worlds.simulate(setup, inputs.milestones, 400, seed=2)
     time = (plan.rows["series"] == "time").to_numpy()
     # Logits of the human share fall from year to year in nearly every world of every dynamic.
-    logits = many.value[:, time]
+    logits = many.published.value[:, time]
     assert (np.diff(logits.mean(0)) < 0).all()
     # Audited pace is at least 1 up to its own error, about .4 on the log scale.
-    assert np.quantile(many.value[:, ~time], 0.01) > -1.2
+    assert np.quantile(many.published.value[:, ~time], 0.01) > -1.2
 
 
 def test_the_rows_of_a_world_are_read_as_data_are(setup, made, plan, added):
@@ -127,7 +130,7 @@ def test_the_rows_of_a_world_are_read_as_data_are(setup, made, plan, added):
     for k, name in enumerate(DYNAMICS):
         theta = {n: x[: 4 * 500] for n, x in setup.known[name].theta.items()}
         # The same rows as data, with the values of the world in the units of the archive.
-        seen = rows.assign(value=np.exp(made.value[w, where]), lower=np.nan, upper=np.nan)
+        seen = rows.assign(value=np.exp(made.published.value[w, where]), lower=np.nan, upper=np.nan)
         # An interval of the plan says how precise a row is, whatever value comes out.
         widths = rows["lower"] / rows["value"], rows["upper"] / rows["value"]
         seen = seen.assign(lower=seen["value"] * widths[0], upper=seen["value"] * widths[1])
@@ -139,13 +142,13 @@ def test_the_rows_of_a_world_are_read_as_data_are(setup, made, plan, added):
 
 def test_a_hybrid_world_has_a_floor_and_new_work(setup, plan):
     """Where tasks stay and new ones come, people keep more of their time than under either alone."""
-    hybrid = worlds.simulate_hybrid(setup, 2000, seed=1)
+    hybrid = worlds.simulate_hybrid(setup, 2000, seed=1).value
     assert hybrid.shape == (2000, len(plan.rows)) and np.isfinite(hybrid).all()
     last = np.flatnonzero(plan.rows["series"] == "time")[-1]
     names = list(DYNAMICS)
     parts = worlds.simulate(setup, {}, 2000, seed=1)
     for name in ("amdahl", "expanding_pie"):
-        other = parts.value[parts.dynamic == names.index(name), last]
+        other = parts.published.value[parts.dynamic == names.index(name), last]
         error = np.hypot(other.std(), hybrid[:, last].std()) / np.sqrt(2000)
         assert hybrid[:, last].mean() > other.mean() + 3 * error
 
@@ -155,22 +158,22 @@ def test_worlds_are_followed_in_batches_of_one_size_and_go_on_after_an_interrupt
 ):
     sizes, broken = [], True
 
-    def follow(setup, value, tiers, days, seed):
+    def follow(setup, published, tiers, days, seed):
         if sizes and broken:
             raise KeyboardInterrupt
-        sizes.append(len(value))
-        first = value[:, :1, None, None, None].copy()
+        sizes.append(len(published.value))
+        first = published.value[:, :1, None, None, None].copy()
         first[3] = -np.inf
-        return np.broadcast_to(first, (len(value), 2, 3, len(DYNAMICS), setup.half))
+        return np.broadcast_to(first, (len(first), 2, 3, len(DYNAMICS), setup.half))
 
     monkeypatch.setattr(worlds, "follow", follow)
-    some = made.value[:30], NAMES, days[:3], 1, tmp_path
+    some = made.published.of(np.arange(30)), NAMES, days[:3], 1, tmp_path
     with pytest.raises(KeyboardInterrupt):
         worlds.follow_all(setup, *some)
     broken = False
     found = worlds.follow_all(setup, *some)
     assert sizes == [20, 20] and len(found) == 30
-    expected = made.value[:30, 0].copy()
+    expected = made.published.value[:30, 0].copy()
     # A step that failed says nothing.
     expected[[3, 23]] = np.nan
     np.testing.assert_array_equal(found[:, 0, 0, 0, 0], expected)
@@ -182,10 +185,11 @@ def test_stepping_agrees_with_reweighting(setup, made, days):
     settings = dataclasses.replace(worlds.SETTINGS, chains=64)
     # Twice: errors of four islands are rough.
     both = [
-        worlds.follow(setup, made.value[some], NAMES, days[1:3], seed, settings) for seed in ("one", "other")
+        worlds.follow(setup, made.published.of(some), NAMES, days[1:3], seed, settings)
+        for seed in ("one", "other")
     ]
     stepped = np.concatenate(both, axis=-1)
-    expected = reweighted(setup, made.value[some], NAMES, days[1:3])
+    expected = reweighted(setup, made.published.of(some), NAMES, days[1:3])
     error = np.sqrt(sum(x.var(-1, ddof=1) / x.shape[-1] for x in (stepped, expected)))
     pooled_error = np.sqrt((error**2).mean(axis=0))
     away = np.abs(stepped.mean(-1) - expected.mean(-1))
@@ -195,7 +199,7 @@ def test_stepping_agrees_with_reweighting(setup, made, days):
 
 def test_the_engine_is_reliable_in_worlds_of_its_own_prior(setup, made, days, added):
     odds = np.full(4, 0.25)
-    seen = foresight.believed(np.zeros(4), odds, added.mean(-1), made.dynamic, made.passage, days[:3])
+    seen = beliefs.believed(np.zeros(4), odds, added.mean(-1), made.dynamic, made.passage, AS_OF, days[:3])
     for one in calibration.reliability(
         seen.posterior[:, 1, -1], seen.truth, np.ones(len(seen.truth)), np.array([0, 0.25, 0.5, 0.75, np.inf])
     ):
@@ -203,6 +207,117 @@ def test_the_engine_is_reliable_in_worlds_of_its_own_prior(setup, made, days, ad
     record = foresight.tier_records(seen, NAMES)
     # More rows cannot tell less, on average.
     assert record[1]["more_than_first"]["2028-01-01"] > -2 * record[1]["more_than_first_se"]["2028-01-01"]
+
+
+# Read as data are -----------------------------------------------------------------------------------------
+
+CAPPED = """
+[series.horizon]
+indicator = "metr_th50_v11"
+every = 6
+value = 300.0
+interval = [200.0, 450.0]
+[series.long]
+indicator = "metr_th50_v11"
+every = 6
+value = 300.0
+interval = [200.0, 450.0]
+long_tasks = true
+[series.engineering]
+indicator = "swe_pro"
+every = 6
+value = 80.0
+n = 50
+[tiers.A]
+title = "all"
+reason = "-"
+series = ["horizon", "long", "engineering"]
+"""
+N = 50
+
+
+@pytest.fixture(scope="module")
+def capped(inputs, tmp_path_factory):
+    """Worlds of the prior with horizons that may be too long to be measured, and scores that may be too high."""
+    path = tmp_path_factory.mktemp("capped") / "disclosure.toml"
+    path.write_text(CAPPED, encoding="utf-8")
+    plan = load_plan(path, inputs.archive, "2026-06-30", "2028-01-01")
+    return worlds.prepare(
+        prior_run(inputs.worldviews["neutral"], plan.rows, inputs, islands=8, draws=60), plan
+    )
+
+
+@pytest.fixture(scope="module")
+def shown(capped):
+    return worlds.simulate(capped, {}, 60, seed=1).published
+
+
+def test_a_horizon_above_the_ceiling_is_a_bound_unless_tasks_are_long(capped, shown):
+    series = capped.plan.rows["series"]
+    far = shown.value > np.log(960.0)
+    assert 0.2 < far[:, series == "horizon"].mean() < 0.95
+    np.testing.assert_array_equal(shown.above, far & (series == "horizon").to_numpy())
+
+
+def test_a_score_is_that_of_whole_tasks_with_their_error(capped, shown):
+    scored = (capped.plan.rows["series"] == "engineering").to_numpy()
+    assert (shown.score_se[:, ~scored] == 0).all()
+    # y = (k + 1/2)/(n + 1) and its delta-method error, turned round.
+    y = 0.97 / (1 + np.exp(-shown.value[:, scored]))
+    k = y * (N + 1) - 0.5
+    below = y < 0.9689
+    np.testing.assert_allclose(k[below], np.round(k[below]), atol=1e-6)
+    expected = 0.97 / (y * (0.97 - y)) * np.sqrt(y * (1 - y) / N)
+    np.testing.assert_allclose(shown.score_se[:, scored], expected, rtol=1e-6)
+    # Once all tasks are solved a score says next to nothing: its error is several logits.
+    assert (~below).any() and shown.score_se[:, scored][~below].min() > 5
+
+
+def test_of_a_row_with_a_ceiling_either_the_value_counts_or_the_bound(capped, shown):
+    everything = np.ones(len(capped.plan.rows), bool)
+    weight = capped.weight(everything, shown.above)
+    assert weight.shape == (240, len(capped.plan.rows) + 3) and set(np.unique(weight)) == {0.0, 1.0}
+    for i in range(len(everything)):
+        mine = weight[:, capped.origin == i]
+        np.testing.assert_array_equal(mine.sum(axis=1), 1.0)
+        bound = capped.bound[capped.origin == i]
+        assert bound.any() == (capped.plan.rows["series"][i] == "horizon")
+        np.testing.assert_array_equal((mine * bound).sum(axis=1), shown.above[:, i])
+    assert not capped.weight(~everything, shown.above).any()
+
+
+def test_the_engine_reads_simulated_rows_as_it_would_read_them_in_the_archive(capped, shown):
+    """Log likelihood of the compiled model against that of a file of the same rows, at draws of every dynamic."""
+    rows, everything = capped.plan.rows, np.ones(len(capped.plan.rows), bool)
+    horizons, scored = (
+        rows["indicator_id"].eq("metr_th50_v11").to_numpy(),
+        rows["series"].eq("engineering").to_numpy(),
+    )
+    highest = np.argmax(np.where(shown.above.any(axis=1), shown.value[:, scored].max(axis=1), -np.inf))
+    for w in (highest, np.argmin(shown.above.sum(axis=1))):
+        one = shown.of(np.array([w]))
+        # The world as a file: minutes, and percent.
+        score = 100 * ((N + 1) * 0.97 / (1 + np.exp(-shown.value[w])) - 0.5) / N
+        score = np.where(shown.value[w] > 6.8, 100.0, score)
+        filed = rows.assign(value=np.where(horizons, np.exp(shown.value[w]), score))
+        scale = filed["value"] / 300.0
+        filed[["lower", "upper"]] = np.where(horizons, [200.0 * scale, 450.0 * scale], np.nan).T
+        data = worlds.data_of(capped, one)
+        for k, name in enumerate(DYNAMICS):
+            x = capped.start[k].reshape(-1, capped.start.shape[-1])[:40]
+            each = {"weight": capped.weight(everything, one.above), **data}
+            own = {n: np.repeat(v, len(x), axis=0) for n, v in each.items()}
+            inputs = {**capped.compiled.data, **model.data_values(capped.declared), **own}
+            inputs["centring"] = dev.centring(capped.rows, capped.counts(~everything))
+            _, found = log_density(capped.compiled, x, np.full(len(x), k), inputs)
+            theta = {n: v[:40] for n, v in capped.known[name].theta.items()}
+            many = readings.at_draws(DYNAMICS[name], theta, model.fit_grid(rows))
+            long = rows["series"].eq("long").to_numpy()
+            expected = readings.rows_at(filed[~long], many).sum(1)
+            # A value above the ceiling cannot stand in a file, and needs no reading of its own.
+            free = readings.laws(rows, many)
+            expected += model.log_likelihood(free, shown.value[w])[:, long].sum(1)
+            np.testing.assert_allclose(found, expected, rtol=1e-6, atol=1e-6)
 
 
 # Commands -------------------------------------------------------------------------------------------------
@@ -266,7 +381,7 @@ def test_the_value_of_disclosure_as_a_table(answered, command_line, monkeypatch)
 
 
 def test_a_milestone_that_no_world_passes_is_a_dash(answered, made, command_line, monkeypatch):
-    never = made.passage | {"m_10": np.full(len(made.value), np.inf)}
+    never = made.passage | {"m_10": np.full(len(made.published.value), np.inf)}
     monkeypatch.setattr(worlds, "simulate", lambda *a: made._replace(passage=never))
     monkeypatch.setenv("COLUMNS", "200")
     code, out, err = command_line(*answered)

@@ -149,9 +149,15 @@ def compile_once(
     return compiled[shape]
 
 
-def joint_model(rows: pd.DataFrame, declared: dict[str, Parameter], predictive: bool = False) -> pm.Model:
+def joint_model(
+    rows: pd.DataFrame,
+    declared: dict[str, Parameter],
+    predictive: bool = False,
+    score_se: np.ndarray | None = None,
+) -> pm.Model:
     """`model.build` of all dynamics at even odds."""
-    return model.build(list(DYNAMICS), rows, declared, [1 / len(DYNAMICS)] * len(DYNAMICS), predictive)
+    even = [1 / len(DYNAMICS)] * len(DYNAMICS)
+    return model.build(list(DYNAMICS), rows, declared, even, predictive, score_se)
 
 
 def key_content(

@@ -21,7 +21,7 @@ from scipy.special import softmax
 from forecast import batch, crowd, free_values, inference, model
 from forecast.compilation import Compiled, compile_model, in_blocks
 from forecast.dynamics import DYNAMICS, own_names
-from forecast.indicators import INDICATORS
+from forecast.indicators import prepared
 from forecast.priors import Parameter
 from forecast.sweeps import FIRST_STEP
 
@@ -46,7 +46,7 @@ class Program(NamedTuple):
     declared: dict[str, Parameter]
     compiled: Compiled
     exact: np.ndarray
-    """`exact_rows`; the others do not count, (row,)."""
+    """Rows that say what a value is, and not only where it lies; the others do not count, (row,)."""
 
     def prior(self, label: int, seed: int, size: int) -> np.ndarray:
         """Unconstrained prior draws of one dynamic, (draw, dimension)."""
@@ -67,13 +67,7 @@ def prepare(rows: pd.DataFrame) -> Program:
     """Compile the joint model of `selection.Selection.rows`, under default priors."""
     declared = model.ordered(model.parameters(list(DYNAMICS), rows))
     compiled = compile_model(batch.joint_model(rows, declared), crowd.OWN)
-    return Program(rows, declared, compiled, exact_rows(rows))
-
-
-def exact_rows(rows: pd.DataFrame) -> np.ndarray:
-    """Rows that say what a value is, and not only where it lies, (row,)."""
-    names = dict.fromkeys(rows["indicator"])
-    return np.concatenate([INDICATORS[n].prepare(rows[rows["indicator"] == n]).exact for n in names])
+    return Program(rows, declared, compiled, prepared(rows).exact)
 
 
 class Found(NamedTuple):
@@ -119,7 +113,7 @@ def positions(
     for those, count in crowd.batches(simulations):
         start = _from_prior(program, k, int(rng.integers(2**31)), len(those), settings)
         step = int(rng.integers(2**31))
-        fit = crowd.advance(compiled, step, start, value[those], nothing, weight, shared, settings)
+        fit = crowd.advance(compiled, step, start, {"value": value[those]}, nothing, weight, shared, settings)
         x = fit.draws[:count, 0]
         theta = program.theta(x.reshape(-1, x.shape[-1]), k).reshape(count, -1, len(declared))
         position.append((theta < truth[those[:count], None]).mean(axis=1)[:, columns])
@@ -255,19 +249,35 @@ def reliability(
         w = np.where(inside, weight[:, None], 0.0)
         if not w.sum() > 0:
             continue
-        share, size = float((w * true).sum() / w.sum()), float(w.sum() ** 2 / (w**2).sum())
-        smooth = (share * size + 1) / (size + 2)
+        often, se = share(true, w)
         found.append(
             {
                 "low": float(low),
                 "high": float(min(high, 1.0)),
                 "believed": float(w[inside] @ p[inside] / w.sum()),
-                "true": share,
-                "se": float(np.sqrt(smooth * (1 - smooth) / size)),
-                "worlds": size,
+                "true": often,
+                "se": se,
+                "worlds": _size(w),
             }
         )
     return found
+
+
+def share(holds: np.ndarray, weight: np.ndarray) -> tuple[float, float]:
+    """Weighted share of what holds, and its binomial error; NaN if nothing counts.
+
+    The error is that with one more that holds and one more that does not, so that it is never 0.
+    """
+    if not weight.sum() > 0:
+        return np.nan, np.nan
+    found, size = float((weight * holds).sum() / weight.sum()), _size(weight)
+    smooth = (found * size + 1) / (size + 2)
+    return found, float(np.sqrt(smooth * (1 - smooth) / size))
+
+
+def _size(weight: np.ndarray) -> float:
+    """Effective number of what is weighted (Kish 1965)."""
+    return float(weight.sum() ** 2 / (weight**2).sum())
 
 
 def slope(

@@ -8,7 +8,7 @@ are brought in, as an extended Kalman filter does it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import NamedTuple
 
@@ -20,7 +20,7 @@ from forecast.particles import Particles, by_island, moments, next_power, resamp
 from forecast.sweeps import Data, Run, Settings
 
 OWN = ("value", "weight")
-"""Data of the model of which each particle gets its own."""
+"""Data of the model of which each particle gets its own at least."""
 TOGETHER = 20
 """Data sets in one batch of chains."""
 
@@ -86,7 +86,7 @@ def advance(
     compiled: Compiled,
     seed: int,
     crowd: Crowd,
-    value: np.ndarray,
+    seen: Mapping[str, np.ndarray],
     old: np.ndarray,
     new: np.ndarray,
     shared: Data,
@@ -97,13 +97,14 @@ def advance(
     Parameters
     ----------
     compiled
-        With the data `OWN` given for each particle; its log likelihood must be proportional to the weights.
+        With ``weight`` and the data `seen` given for each particle; its log likelihood must be proportional
+        to the weights.
     crowd
         Under the weights `old`; its draws are the particles.
-    value
-        Of every row of each data set, (set, row).
+    seen
+        Data of each data set by name, ``value`` among them, (set, row) each.
     old, new
-        Weights of rows before and after, (row,).
+        Weights of rows before and after, (row,), or those of each set, (set, row).
     shared
         Values of other data that differ from the model's own.
 
@@ -116,17 +117,18 @@ def advance(
     run.step_size = crowd.step_size.ravel()
     sets, K, islands, _, D = crowd.draws.shape
     chains = max(1, s.chains // K)
+    old, new = (np.broadcast_to(w, (sets, w.shape[-1]))[:, None] for w in (old, new))
 
     def data(weight: np.ndarray, count: int) -> tuple[np.ndarray, dict[str, np.ndarray]]:
         """Labels and data of the model for `count` particles of each label of each set in a row.
 
-        Weights are those of all, (row,), or of each, (set, label, row).
+        Weights are those of each set, (set, 1, row), or of its labels, (set, label, row).
         """
 
         def own(x: np.ndarray) -> np.ndarray:
-            return np.repeat(np.broadcast_to(x, (sets, K, len(old))).reshape(sets * K, -1), count, axis=0)
+            return np.repeat(np.broadcast_to(x, (sets, K, x.shape[-1])).reshape(sets * K, -1), count, axis=0)
 
-        each = {"value": own(value[:, None]), "weight": own(weight)}
+        each = {n: own(x[:, None]) for n, x in seen.items()} | {"weight": own(weight)}
         return np.tile(np.repeat(crowd.labels, count), sets), {**compiled.data, **shared, **each}
 
     def gain(x: np.ndarray) -> np.ndarray:

@@ -15,10 +15,22 @@ import numpy as np
 import pandas as pd
 
 from forecast import scenarios, selection
+from forecast.indicators import INDICATORS
+from forecast.observation import scores
 from forecast.schema import InputError, check_known, check_told, read_toml
 from forecast.vintages import Archive, decimal_year
 
-SERIES_FIELDS = ("indicator", "every", "value", "interval", "level", "n", "disclosure", "developer")
+SERIES_FIELDS = (
+    "indicator",
+    "every",
+    "value",
+    "interval",
+    "level",
+    "n",
+    "disclosure",
+    "developer",
+    "long_tasks",
+)
 TIER_FIELDS = ("title", "reason", "extends", "without", "series")
 
 
@@ -37,7 +49,8 @@ class Plan:
     """Everything that any tier would have published by some day."""
 
     rows: pd.DataFrame
-    """As the likelihood takes them, with a column ``series``, in the order of `selection.in_order`."""
+    """As the likelihood takes them, in the order of `selection.in_order`, with a column ``series``, and
+    ``long_tasks``, whether a time horizon can be measured above the ceiling."""
     tiers: dict[str, Tier]
 
     def counted(self, tier: str, day: pd.Timestamp) -> np.ndarray:
@@ -87,13 +100,19 @@ def _series(
     every = fields.get("every")
     if type(every) is not int or not 1 <= every <= 60:
         raise InputError(f"{where}.every: give whole months from 1 to 60, as 6; got {every!r}")
-    kept = {k: v for k, v in fields.items() if k != "every"}
+    long = fields.get("long_tasks", False)
+    if type(long) is not bool:
+        raise InputError(f"{where}.long_tasks: give true or false; got {long!r}")
+    kept = {k: v for k, v in fields.items() if k not in ("every", "long_tasks")}
+    scored = [i for one in INDICATORS.values() if one.prepare is scores for i in one.ids]
+    if fields.get("indicator") in scored and "n" not in fields:
+        raise InputError(f"{where}.n: give the number of tasks of the benchmark, as 500")
     days = pd.date_range(start, end, freq=pd.DateOffset(months=every))[1:]
     if days.empty:
         raise InputError(f"{where}.every: no date by {end:%Y-%m-%d}; give fewer months")
     # Values are simulated on the scale of the law, so a row must be a plain value.
     found = pd.DataFrame([scenarios.as_row(kept | {"date": d.date()}, where, archive) for d in days])
-    return found.assign(series=name, entity=[f"{name} {d:%Y-%m-%d}" for d in days])
+    return found.assign(series=name, long_tasks=long, entity=[f"{name} {d:%Y-%m-%d}" for d in days])
 
 
 def _tier(name: str, fields: Any, where: str, series: Collection[str], earlier: Mapping[str, Tier]) -> Tier:

@@ -1,28 +1,29 @@
 """What simulated worlds say of disclosure: information gained, when dynamics are told apart, and how early.
 
-Every figure is a mean over worlds.  There are as many worlds of each dynamic, and each counts with the weight
-its dynamic has today, so that the figures are those of worlds drawn from today's posterior.
+Every figure is a mean over worlds, each counted with its weight.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy.special import betainc, logsumexp
+from scipy.special import betainc
 
-from forecast import calibration, evidence, inference, worlds
+from forecast import beliefs, calibration, evidence, inference, worlds
 from forecast.accounts import Run
+from forecast.beliefs import Seen
 from forecast.disclosure import Plan
 from forecast.dynamics import DYNAMICS
 from forecast.schema import InputError
-from forecast.vintages import decimal_year
 
 BARS = (10.0, 100.0)
 """Bayes factors at which a dynamic counts as told apart from another."""
+EXPLOSIVE = list(DYNAMICS).index("explosive")
+"""Its place among the dynamics."""
 BEFORE = ("m_10", "W_2", "W_3", "H_10")
 """Milestones that it matters to be told before."""
 LEADS = (("W_2", "W_3"), ("m_10", "m_100"), ("H_10", "H_1"))
@@ -33,130 +34,16 @@ SURE = 0.9
 """Probability from which a dynamic is believed for sure."""
 HYBRIDS = 20
 """Simulated worlds in which none of the dynamics is true."""
-GATE = {"noise": 1.0, "lost": 0.001}
+GATE = {"noise": 1.0, "surprise": 0.001, "lost": 0.05}
 """Most the log probability of the truth in one world may err by, root mean square, nats; least probability
-that a calibrated engine gives as many truths next to no chance as were seen."""
+that a calibrated engine gives as many truths next to no chance as were seen; most worlds in which a step may
+have failed, as a share."""
 NEXT_TO_NONE = 0.01
 """Probability below which a truth was given next to no chance."""
 LEVELS = (0.1, 0.5, 0.9)
 """Quantiles printed of a distribution of dates or years."""
 Figure = dict[str, float | None]
 """``value`` and its Monte Carlo error ``se``."""
-
-
-class Seen(NamedTuple):
-    """What the engine believed in every world."""
-
-    today: np.ndarray
-    """Probability of each dynamic today, (dynamic,)."""
-    truth: np.ndarray
-    """Index of the true dynamic, (world,)."""
-    log_posterior: np.ndarray
-    """Log probability of each dynamic, (world, tier, day, dynamic); NaN where a step failed."""
-    log_evidence: np.ndarray
-    """Nats, up to one constant for each world, (world, tier, day, dynamic)."""
-    passage: Mapping[str, np.ndarray]
-    """First passage of milestones, calendar years, inf for never, (world,) each."""
-    days: Sequence[pd.Timestamp]
-
-    @property
-    def posterior(self) -> np.ndarray:
-        """Probability of each dynamic, (world, tier, day, dynamic)."""
-        return np.exp(self.log_posterior)
-
-
-def believed(
-    log_evidence: np.ndarray,
-    odds: np.ndarray,
-    added: np.ndarray,
-    truth: np.ndarray,
-    passage: Mapping[str, np.ndarray],
-    days: Sequence[pd.Timestamp],
-) -> Seen:
-    """Posteriors from log evidence of today (dynamic,) and that added since (world, tier, day, dynamic)."""
-    with np.errstate(divide="ignore"):
-        prior = np.log(odds)
-    total = log_evidence + added
-    joint = prior + total
-    now = prior + log_evidence
-    return Seen(
-        np.exp(now - logsumexp(now)),
-        truth,
-        joint - logsumexp(joint, axis=-1, keepdims=True),
-        total,
-        passage,
-        days,
-    )
-
-
-def until(seen: Seen, count: int) -> Seen:
-    """The same worlds, followed for no more than some days."""
-    return seen._replace(
-        log_posterior=seen.log_posterior[:, :, :count],
-        log_evidence=seen.log_evidence[:, :, :count],
-        days=seen.days[:count],
-    )
-
-
-def mean(value: np.ndarray, seen: Seen, kept: np.ndarray | None = None) -> tuple[float, float]:
-    """Mean over worlds weighted by their dynamic, and its standard error; NaN if there are none.
-
-    Parameters
-    ----------
-    value
-        Of each world, (world,).
-    kept
-        Worlds that count, (world,); all by default.
-    """
-    kept = np.isfinite(value) if kept is None else kept & np.isfinite(value)
-    weight = _weights(seen) * kept
-    if not weight.sum() > 0:
-        return np.nan, np.nan
-    middle = float(weight @ np.where(kept, value, 0.0) / weight.sum())
-    away = weight * (np.where(kept, value, middle) - middle) / weight.sum()
-    return middle, float(np.sqrt((away**2).sum()))
-
-
-def _weights(seen: Seen) -> np.ndarray:
-    """What each world counts, so that its dynamic counts as much as it is probable today, (world,)."""
-    return np.asarray(seen.today[seen.truth] / np.bincount(seen.truth)[seen.truth])
-
-
-def bits(seen: Seen, tier: int) -> np.ndarray:
-    """Information on the dynamic, log2 of the truth's probability over that of today, (world, day)."""
-    return (_of_truth(seen)[:, tier] - np.log(seen.today[seen.truth])[:, None]) / np.log(2)
-
-
-def _of_truth(seen: Seen) -> np.ndarray:
-    """Log probability of the true dynamic, (world, tier, day)."""
-    return np.take_along_axis(seen.log_posterior, seen.truth[:, None, None, None], axis=-1)[..., 0]
-
-
-def told_apart(seen: Seen, tier: int, bar: float, rival: int | None = None) -> np.ndarray:
-    """First day, as a calendar year, on which the truth's Bayes factor passes a bar; inf for never, (world,).
-
-    Parameters
-    ----------
-    rival
-        Against this dynamic; by default against the closest of all others.
-    """
-    own = np.take_along_axis(seen.log_evidence, seen.truth[:, None, None, None], axis=-1)[:, tier]
-    lead = own - seen.log_evidence[:, tier]
-    others = np.arange(len(seen.today))[None, :] != seen.truth[:, None]
-    if rival is not None:
-        others &= np.arange(len(seen.today)) == rival
-    # Against itself the truth has no Bayes factor.
-    least = np.where(others[:, None, :], lead, np.inf).min(axis=-1)
-    return _first(np.isfinite(least) & (least >= np.log(bar)), seen.days)
-
-
-def _years(days: Sequence[pd.Timestamp]) -> np.ndarray:
-    return np.asarray(decimal_year(pd.Series(days)), float)
-
-
-def _first(holds: np.ndarray, days: Sequence[pd.Timestamp]) -> np.ndarray:
-    years = _years(days)
-    return np.where(holds.any(axis=1), years[holds.argmax(axis=1)], np.inf)
 
 
 def value(
@@ -198,23 +85,29 @@ def value(
     InputError
         The first date fails.
     """
+    needed = {*BEFORE, *(m for pair in LEADS for m in pair)}
+    if missing := sorted(needed - set(run.inputs.milestones)):
+        raise InputError(f"milestones.toml: no {', '.join(missing)}, which this asks for; put it back")
     setup = worlds.prepare(run, plan, report)
     made = worlds.simulate(setup, run.inputs.milestones, -(-size // len(DYNAMICS)), seed)
     hybrid = worlds.simulate_hybrid(setup, HYBRIDS, seed)
-    every = worlds.follow_all(setup, np.concatenate([made.value, hybrid]), names, days, seed, kept, report)
-    added, of_hybrid = np.split(every, [len(made.value)])
+    shown = worlds.joined(made.published, hybrid)
+    every = worlds.follow_all(setup, shown, names, days, seed, kept, report)
+    added, of_hybrid = np.split(every, [len(made.dynamic)])
     now = evidence.mean_evidence(run.log_evidence)[0]
-    isos = [f"{day:%Y-%m-%d}" for day in days]
-    every_day = believed(now, run.odds, added.mean(-1), made.dynamic, made.passage, days)
+    isos = [beliefs.iso(day) for day in days]
+    today = pd.Timestamp(run.as_of)
+    every_day = beliefs.believed(now, run.odds, added.mean(-1), made.dynamic, made.passage, today, days)
     errors = errors_of_truth(every_day, added)
     failed = {iso: found for d, iso in enumerate(isos) if (found := failures(every_day, errors, d, names))}
     sound = isos.index(next(iter(failed))) if failed else len(days)
     if not sound:
         raise InputError(f"{isos[0]}: {'; '.join(failed[isos[0]])}; take other tiers or a sharper posterior")
-    seen = until(every_day, sound)
+    seen = beliefs.until(every_day, sound)
     # No dynamic is the truth of these.
-    nobody = np.full(len(hybrid), -1)
-    seen_hybrid = until(believed(now, run.odds, of_hybrid.mean(-1), nobody, {}, days), sound)
+    nobody = np.full(len(of_hybrid), -1)
+    every_hybrid = beliefs.believed(now, run.odds, of_hybrid.mean(-1), nobody, {}, today, days)
+    seen_hybrid = beliefs.until(every_hybrid, sound)
     records = tier_records(seen, names, isos[sound:])
     for record in records:
         tier = plan.tiers[record["tier"]]
@@ -234,7 +127,7 @@ def value(
         "slope": by_date(slope, seen, names),
         "hybrid": hybrid_record(seen_hybrid, names),
         "lost": int((~np.isfinite(added[:, :, :sound]).all(axis=(1, 2, 3, 4))).sum()),
-        "noise": _root_mean_square(errors[:, :, sound - 1]),
+        "noise": noise(seen, errors[:, :, sound - 1].T),
     }
 
 
@@ -254,9 +147,10 @@ def errors_of_truth(seen: Seen, added: np.ndarray) -> np.ndarray:
     return evidence.mean_evidence(along)[1]
 
 
-def _root_mean_square(errors: np.ndarray) -> float:
-    """Over worlds in which no step failed."""
-    return float(np.sqrt(np.nanmean(errors**2)))
+def noise(seen: Seen, errors: np.ndarray) -> float:
+    """Root mean square of errors (..., world), each world counted with its weight where no step failed."""
+    each = errors.reshape(-1, errors.shape[-1])
+    return float(np.sqrt(np.mean([beliefs.mean(one**2, seen)[0] for one in each])))
 
 
 def failures(seen: Seen, errors: np.ndarray, day: int, names: Sequence[str]) -> list[str]:
@@ -271,17 +165,21 @@ def failures(seen: Seen, errors: np.ndarray, day: int, names: Sequence[str]) -> 
     names
         Tiers, in the order of `seen`.
     """
-    found = []
+    found, weight = [], beliefs.weights(seen)
     for t, name in enumerate(names):
-        noise = _root_mean_square(errors[:, t, day])
-        if not noise <= GATE["noise"]:
-            found.append(f"tier {name}: the log probability of the truth has an error of {noise:.2f} nats")
+        lost = float(np.isnan(seen.log_posterior[:, t, day]).any(axis=1).mean())
+        if lost > GATE["lost"]:
+            found.append(f"tier {name}: a step failed in {lost:.0%} of the worlds")
+            continue
+        error = noise(seen, errors[:, t, day])
+        if not error <= GATE["noise"]:
+            found.append(f"tier {name}: the log probability of the truth has an error of {error:.2f} nats")
         edges = np.array([0.0, NEXT_TO_NONE])
-        for low in calibration.reliability(seen.posterior[:, t, day], seen.truth, _weights(seen), edges):
+        for low in calibration.reliability(seen.posterior[:, t, day], seen.truth, weight, edges):
             true = low["true"] * low["worlds"]
-            if true and betainc(true, low["worlds"] - true + 1, low["believed"]) < GATE["lost"]:
-                share = f"{low['true']:.1%} of the times they were"
-                found.append(f"tier {name}: dynamics given less than {NEXT_TO_NONE:g} are true in {share}")
+            if true and betainc(true, low["worlds"] - true + 1, low["believed"]) < GATE["surprise"]:
+                often = f"{low['true']:.1%} of the times they were"
+                found.append(f"tier {name}: dynamics given less than {NEXT_TO_NONE:g} are true in {often}")
     return found
 
 
@@ -319,23 +217,24 @@ def tier_records(seen: Seen, names: Sequence[str], later: Sequence[str] = ()) ->
         ``more_than_first`` and ``more_than_first_se`` (bits over those of the first in the same worlds),
         each date -> number or None;
         ``by_dynamic``, dynamic -> ``posterior_of_truth`` at the last date, ``told_apart`` (Bayes factor ->
-        ``ever``, the share of worlds, ``year``, quantiles, and ``against`` each rival) and ``alarm``;
-        ``in_time``, Bayes factor -> milestone -> `in_time`.
+        ``ever``, the share of worlds, ``year``, quantiles, and ``against`` each rival) and `alarm`;
+        ``in_time``, Bayes factor -> milestone -> `in_time`; and `false_alarms`.
     """
     found, unknown = [], [figure((np.nan, np.nan))] * len(later)
-    isos = [*(f"{day:%Y-%m-%d}" for day in seen.days), *later]
-    truth, first = np.exp(_of_truth(seen)), bits(seen, 0)
+    isos = [*(beliefs.iso(day) for day in seen.days), *later]
+    truth, first = np.exp(beliefs.of_truth(seen)), beliefs.bits(seen, 0)
     for t, name in enumerate(names):
-        gained = bits(seen, t)
+        gained = beliefs.bits(seen, t)
         record: dict[str, Any] = {"tier": name}
         for key, value in (
             ("bits", gained),
             ("posterior_of_truth", truth[:, t]),
             ("more_than_first", gained - first),
         ):
-            each = [figure(mean(value[:, d], seen)) for d in range(len(seen.days))] + unknown
+            each = [figure(beliefs.mean(value[:, d], seen)) for d in range(len(seen.days))] + unknown
             record[key] = {iso: x["value"] for iso, x in zip(isos, each, strict=True)}
             record[f"{key}_se"] = {iso: x["se"] for iso, x in zip(isos, each, strict=True)}
+        record["false_alarms"] = false_alarms(seen, t)
         record["by_dynamic"] = {n: _of_dynamic(seen, t, k) for k, n in enumerate(DYNAMICS)}
         record["in_time"] = {
             f"{bar:g}": {m: in_time(seen, t, bar, m) for m in BEFORE if m in seen.passage} for bar in BARS
@@ -345,34 +244,25 @@ def tier_records(seen: Seen, names: Sequence[str], later: Sequence[str] = ()) ->
 
 
 def _of_dynamic(seen: Seen, tier: int, k: int) -> dict[str, Any]:
-    mine = seen.truth == k
+    mine = beliefs.known(seen, tier) & (seen.truth == k)
     apart = {}
     for bar in BARS:
-        day = told_apart(seen, tier, bar)[mine]
+        day = beliefs.told_apart(seen, tier, bar)
         against = {
-            n: figure(_share(np.isfinite(told_apart(seen, tier, bar, j)[mine])))
+            n: figure(calibration.share(np.isfinite(beliefs.told_apart(seen, tier, bar, j)), mine))
             for j, n in enumerate(DYNAMICS)
             if j != k
         }
         apart[f"{bar:g}"] = {
-            "ever": figure(_share(np.isfinite(day))),
-            "year": quantiles(day),
+            "ever": figure(calibration.share(np.isfinite(day), mine)),
+            "year": quantiles(day[mine]),
             "against": against,
         }
     return {
-        "posterior_of_truth": figure(mean(np.exp(_of_truth(seen)[:, tier, -1]), seen, mine)),
+        "posterior_of_truth": figure(beliefs.mean(np.exp(beliefs.of_truth(seen)[:, tier, -1]), seen, mine)),
         "told_apart": apart,
         "alarm": alarm(seen, tier, k),
     }
-
-
-def _share(holds: np.ndarray) -> tuple[float, float]:
-    """Share of worlds and its binomial error, with one world more and one less so that it is never 0."""
-    if not len(holds):
-        return np.nan, np.nan
-    count = len(holds)
-    p = (holds.sum() + 1) / (count + 2)
-    return float(holds.mean()), float(np.sqrt(p * (1 - p) / count))
 
 
 def _plain(value: np.ndarray) -> tuple[float, float]:
@@ -382,24 +272,53 @@ def _plain(value: np.ndarray) -> tuple[float, float]:
 
 def in_time(seen: Seen, tier: int, bar: float, milestone: str) -> dict[str, Any]:
     """Probability that the truth is told apart before a milestone, among worlds that pass it after today."""
-    when, day = seen.passage[milestone], told_apart(seen, tier, bar)
-    first = _years(seen.days)[0]
-    passes = np.isfinite(when) & (when >= first)
+    when, day = seen.passage[milestone], beliefs.told_apart(seen, tier, bar)
+    counted = beliefs.weights(seen) * beliefs.known(seen, tier)
+    passes = np.isfinite(when) & (when > beliefs.as_years([seen.as_of])[0])
     return {
-        "probability": figure(mean((day < when).astype(float), seen, passes)),
-        "passes": figure(mean(passes.astype(float), seen)),
+        "probability": figure(calibration.share(day < when, counted * passes)),
+        "passes": figure(calibration.share(passes, counted)),
     }
 
 
+def _sounds(seen: Seen, tier: int) -> np.ndarray:
+    """Whether the engine gives alarm, today and on each day, (world, 1 + day)."""
+    now = np.full((len(seen.truth), 1), seen.today[EXPLOSIVE])
+    return np.concatenate([now, seen.posterior[:, tier, :, EXPLOSIVE]], axis=1) > ALARM
+
+
 def alarm(seen: Seen, tier: int, k: int) -> dict[str, Any]:
-    """The engine's alarm in worlds of one dynamic: how often it is given, and years from it to W of 3."""
-    mine = seen.truth == k
-    when = _first(seen.posterior[:, tier, :, list(DYNAMICS).index("explosive")] > ALARM, seen.days)
-    passes = mine & np.isfinite(seen.passage["W_3"])
+    """The engine's alarm in worlds of one dynamic.
+
+    Returns
+    -------
+    dict
+        ``sounds``, date -> share of worlds in which it sounds then; ``years_to_W_3``, quantiles of the years
+        from the first day it sounds, today included, to W of 3; and ``in_time``, the share in which it sounds
+        before that; both among worlds that get there after today.
+    """
+    mine, holds, days = (
+        beliefs.known(seen, tier) & (seen.truth == k),
+        _sounds(seen, tier),
+        [seen.as_of, *seen.days],
+    )
+    first, when = beliefs.first_day(holds, days), seen.passage["W_3"]
+    passes = mine & np.isfinite(when) & (when > beliefs.as_years(days)[0])
     return {
-        "given": figure(_share(np.isfinite(when[mine]))),
-        "years_to_W_3": quantiles(seen.passage["W_3"][passes] - when[passes]),
-        "in_time": figure(_share(when[passes] < seen.passage["W_3"][passes])),
+        "sounds": {
+            beliefs.iso(day): figure(calibration.share(x, mine)) for day, x in zip(days, holds.T, strict=True)
+        },
+        "years_to_W_3": quantiles(when[passes] - first[passes]),
+        "in_time": figure(calibration.share(first < when, passes)),
+    }
+
+
+def false_alarms(seen: Seen, tier: int) -> dict[str, Figure]:
+    """Date -> share of worlds in which the alarm sounds that are not `explosive`."""
+    counted, days = beliefs.weights(seen) * beliefs.known(seen, tier), [seen.as_of, *seen.days]
+    return {
+        beliefs.iso(day): figure(calibration.share(seen.truth != EXPLOSIVE, counted * x))
+        for day, x in zip(days, _sounds(seen, tier).T, strict=True)
     }
 
 
@@ -418,7 +337,7 @@ def warning_records(passage: Mapping[str, Mapping[str, np.ndarray]]) -> dict[str
             both = np.isfinite(times[first]) & np.isfinite(times[last])
             years = times[last][both] - times[first][both]
             found[name][f"{first} -> {last}"] = {
-                "passes": figure(_share(both)),
+                "passes": figure(calibration.share(both, np.ones(len(both)))),
                 "years": quantiles(years),
             }
     return found
@@ -441,20 +360,20 @@ def hybrid_record(seen: Seen, names: Sequence[str]) -> dict[str, Any]:
         found[name] = {
             "posterior": {n: figure(_plain(x)) for n, x in zip(DYNAMICS, p.T, strict=True)},
             "largest": figure(_plain(largest)),
-            "sure": figure(_share(largest >= SURE)),
+            "sure": figure(calibration.share(largest >= SURE, np.ones(len(p)))),
         }
     return {"worlds": len(seen.truth), "tiers": found}
 
 
 def by_date(of: Callable[[Seen, int, int], Any], seen: Seen, names: Sequence[str]) -> dict[str, Any]:
     """Tier -> date -> what a function of worlds, tier and day finds."""
-    isos = [f"{day:%Y-%m-%d}" for day in seen.days]
+    isos = [beliefs.iso(day) for day in seen.days]
     return {name: {iso: of(seen, t, d) for d, iso in enumerate(isos)} for t, name in enumerate(names)}
 
 
 def reliability(seen: Seen, tier: int, day: int) -> list[dict[str, Any]]:
     """`calibration.reliability` under one tier on one day, each world counted with its weight."""
-    return calibration.reliability(seen.posterior[:, tier, day], seen.truth, _weights(seen))
+    return calibration.reliability(seen.posterior[:, tier, day], seen.truth, beliefs.weights(seen))
 
 
 def slope(seen: Seen, tier: int, day: int) -> Figure:
@@ -463,4 +382,4 @@ def slope(seen: Seen, tier: int, day: int) -> Figure:
     kept = ~np.isnan(after).any(axis=1)
     with np.errstate(divide="ignore"):
         now = np.log(seen.today)
-    return figure(calibration.slope(now, after[kept], seen.truth[kept], _weights(seen)[kept]))
+    return figure(calibration.slope(now, after[kept], seen.truth[kept], beliefs.weights(seen)[kept]))

@@ -36,7 +36,7 @@ def value(
         bool,
         typer.Option(
             "--quick",
-            help="January of 2027 and 2028 alone; 40 worlds and tiers A to D unless told otherwise: minutes.",
+            help="The next two Januaries alone; 40 worlds and tiers A to D unless told otherwise: minutes.",
         ),
     ] = False,
     tier: Annotated[
@@ -58,10 +58,10 @@ def value(
     folders = data or home("data"), priors or home("priors")
     inputs = batch.load_inputs(*folders)
     chosen = pick_worldviews(inputs.worldviews, [worldview])
-    end, months, usual = ("2028-01-01", (1,), 40) if quick else ("2031-07-01", (1, 7), 500)
-    size = worlds or usual
-    plan = load_plan(folders[0] / "disclosure.toml", inputs.archive, inputs.as_of, end)
-    names, days = plan.pick(tier or (QUICK if quick else ())), dates(inputs.as_of, end, months)
+    days = dates(inputs.as_of, 2, (1,)) if quick else dates(inputs.as_of, 10)
+    size = worlds or (40 if quick else 500)
+    plan = load_plan(folders[0] / "disclosure.toml", inputs.archive, inputs.as_of, f"{days[-1]:%Y-%m-%d}")
+    names = plan.pick(tier or (QUICK if quick else ()))
     with progress_bar() as tell:
         folder = batch.update(inputs, chosen, store, progress=tell)[0]
         content = {
@@ -92,8 +92,12 @@ def calibrate(
     dynamic: Annotated[
         list[str] | None, typer.Option(help="Dynamic to simulate and fit; repeat for several. Default all.")
     ] = None,
-    simulations: Annotated[int, typer.Option(min=10, help="Simulated data sets of each dynamic.")] = 200,
-    quick: Annotated[bool, typer.Option("--quick", help="50 data sets of each dynamic.")] = False,
+    simulations: Annotated[
+        int | None, typer.Option(min=10, help="Simulated data sets of each dynamic. Default 200.")
+    ] = None,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="50 data sets of each dynamic unless told otherwise.")
+    ] = False,
     seed: SeedOption = 1,
     store: StoreOption = Path("runs"),
     figure: Annotated[
@@ -121,7 +125,7 @@ def calibrate(
         figures.check_file(figure)
     check_known("dynamic", dynamic or (), DYNAMICS, "--dynamic")
     inputs = batch.load_inputs(data or home("data"), priors or home("priors"))
-    rows, size, found = inputs.selection.rows, 50 if quick else simulations, []
+    rows, size, found = inputs.selection.rows, simulations or (50 if quick else 200), []
     roles = {n: p.role for n, p in model.parameters(list(DYNAMICS), rows).items()}
 
     program: list[calibration.Program] = []

@@ -10,14 +10,14 @@ from rich.text import Text
 
 from forecast.absorption_reports import cell, table
 
-SHOWN = ("2027-01-01", "2028-01-01", "2030-01-01")
-"""Dates of the table of tiers; the last sound one is added, and `--format json` has all."""
+SHOWN = (1, 2, 4)
+"""Januaries from today on in the table of tiers; the last sound date is added, `--format json` has all."""
 
 
 def tables(found: Mapping[str, Any]) -> RenderableType:
     """Everything `forecast value` shows."""
-    dates = [d for d in SHOWN if d in found["dates"]]
-    dates = sorted({*dates, found["until"]})
+    januaries = [d for d in found["dates"] if d[5:7] == "01"]
+    dates = sorted({*(januaries[n - 1] for n in SHOWN if n <= len(januaries)), found["until"]})
     today = ", ".join(f"{name} {p:.2f}" for name, p in found["today"].items())
     head = (
         f"{found['worldview']} as of {found['as_of']}: {found['worlds']} simulated worlds, true dynamics as "
@@ -30,10 +30,11 @@ def tables(found: Mapping[str, Any]) -> RenderableType:
             "1 bit tells two equally likely dynamics apart. Errors are those of the number of worlds; "
             f"in one world the truth's log probability has an error of {found['noise']:.2f} nats."
         ),
+        Text(f"Worlds in which a step failed count nowhere: {found['lost']}.") if found["lost"] else Text(""),
         *(Text(f"{date} failed its gate: {'; '.join(why)}.") for date, why in found["failed"].items()),
         _apart(found["tiers"], found["until"]),
         _in_time(found["tiers"], found["until"]),
-        _warning(found["warning"], found["tiers"][0]),
+        _warning(found["warning"], found["tiers"][0], found["as_of"], found["until"]),
         _reliability(found["reliability"], found["slope"], found["until"]),
         _hybrid(found["hybrid"], found["until"]),
     )
@@ -96,7 +97,7 @@ def _in_time(tiers: Sequence[Mapping[str, Any]], last: str) -> RenderableType:
     )
 
 
-def _warning(warning: Mapping[str, Any], first: Mapping[str, Any]) -> RenderableType:
+def _warning(warning: Mapping[str, Any], first: Mapping[str, Any], today: str, last: str) -> RenderableType:
     pairs = list(next(iter(warning.values())))
     rows = []
     for name, mine in warning.items():
@@ -105,18 +106,22 @@ def _warning(warning: Mapping[str, Any], first: Mapping[str, Any]) -> Renderable
             [
                 name,
                 *(f"{_span(mine[p]['years'])} ({mine[p]['passes']['value']:.0%})" for p in pairs),
-                cell(alarm["given"]),
+                *(cell(alarm["sounds"][day]) for day in (today, last)),
                 _span(alarm["years_to_W_3"]),
             ]
         )
+    false = [cell(first["false_alarms"][day]) for day in (today, last)]
+    rows.append(["false, of those that sound", *("" for _ in pairs), *false, ""])
     columns = (
         "true dynamic",
         *(f"years {p}" for p in pairs),
-        "P(explosive) passes .5",
-        "years from there to W_3",
+        f"alarm on {today}",
+        f"on {last}",
+        "years from first alarm to W_3",
     )
     return table(
-        f"How much warning? 10/50/90 % of years, share of worlds that pass both; alarms of {first['tier']}",
+        "How much warning? 10/50/90 % of years, share of worlds that pass both; and the alarm that "
+        f"P(explosive) is above one half, under {first['tier']}",
         columns,
         rows,
     )

@@ -11,6 +11,7 @@ import datetime as dt
 from typing import Annotated
 
 import numpy as np
+import pandas as pd
 
 from forecast import observation as obs
 from forecast.laws import Counted, Law, Observed, Reported, Shortfall, SplitShortfall
@@ -461,3 +462,12 @@ def growth_of_compute(read: Reading, y: Observed) -> Law:
 def growth_of_software(read: Reading, y: Observed) -> Law:
     """Ln factor by which software efficiency grew in a year = s(t) - s(t - 1)."""
     return Reported(read.at("s") - read.at("s", lag=1.0), obs.combined_sd(y, 0.2), read.disclosed)
+
+
+# All of them --------------------------------------------------------------------------------------------
+
+
+def prepared(rows: pd.DataFrame) -> Observed:
+    """All rows of `selection.in_order` as observations, (row,) each."""
+    each = [INDICATORS[n].prepare(rows[rows["indicator"] == n]) for n in dict.fromkeys(rows["indicator"])]
+    return Observed(*map(np.concatenate, zip(*each, strict=True)))

@@ -129,6 +129,7 @@ def laws(
     theta: Mapping[str, Array],
     deviation: Array,
     last: float | None = None,
+    score_se: Array | None = None,
 ) -> list[tuple[Law, Observed]]:
     """Law and observations of each indicator, in the order of `rows`.
 
@@ -139,17 +140,24 @@ def laws(
     ----------
     last
         Calendar year up to which the deviation has knots; the last row's by default.
+    score_se
+        Standard errors of the rows that are scores, on the logit scale, (row,); by default those that rows
+        imply.
     """
     last = float(rows["time"].max()) if last is None else last
     public = rows["indicator"].map({n: i.flagship_rows for n, i in ind.INDICATORS.items()}).eq(True)
-    result = []
+    result: list[tuple[Law, Observed]] = []
     for group in (rows[public], rows[~public]):
         if group.empty:
             continue
         reading = _reader(group, last, path, theta, deviation)
         for name in dict.fromkeys(group["indicator"]):
             one, view = ind.INDICATORS[name], reading(name)
-            seen = one.prepare(view.rows)
+            seen = measured = one.prepare(view.rows)
+            if score_se is not None and one.prepare is obs.scores:
+                first = sum(len(y.low) for _, y in result)
+                se = score_se[first : first + len(seen.low)]
+                measured = seen._replace(se_low=se, se_high=se)
             arguments = {n: theta[n] for n in one.shared}
             ids = list(dict.fromkeys(view.rows["indicator_id"]))
             member = (view.rows["indicator_id"].to_numpy()[:, None] == np.array(ids)).astype(float)
@@ -161,7 +169,7 @@ def laws(
                     arguments[n] = _along(member, stacked)
                 else:
                     arguments[n] = theta[n]
-            result.append((one.law(view, seen, **arguments), seen))
+            result.append((one.law(view, measured, **arguments), seen))
     return result
 
 
@@ -324,6 +332,7 @@ def build(
     declared: Mapping[str, Parameter],
     odds: Sequence[float],
     predictive: bool = False,
+    score_se: np.ndarray | None = None,
 ) -> pm.Model:
     """Joint model of (dynamic, parameters), or of one dynamic if one name is given.
 
@@ -339,6 +348,8 @@ def build(
         Prior probability of each dynamic, (dynamic,).
     predictive
         Whether the model also records ``law`` (row, field), from which `draw_rows` draws.
+    score_se
+        As in `laws`; if given, it is data, for rows whose values are too.
 
     Returns
     -------
@@ -394,7 +405,8 @@ def build(
         ):
             theta |= {n: values[i] for i, n in enumerate(names_of)}
         pm.Deterministic("theta", pt.stack([theta[n] for n in declared]), dims="parameter")
-        pairs = laws(rows, path, theta | _absolute(places, place), deviation)
+        errors = None if score_se is None else pm.Data("score_se", score_se, dims="row")
+        pairs = laws(rows, path, theta | _absolute(places, place), deviation, score_se=errors)
         rows_logp = log_likelihood(pairs, pm.Data("value", values_of(pairs), dims="row"))
         pm.Deterministic("row_log_likelihood", rows_logp, dims="row")
         if predictive:

@@ -321,16 +321,25 @@ def minutes(rows: pd.DataFrame) -> Observed:
     )
 
 
+def score(y: np.ndarray, se: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Logit of y/u and its standard error, from a share of items solved and that of the share."""
+    y = np.clip(y, 1e-4, BEST_SCORE - 1e-3)
+    return special.logit(y / BEST_SCORE), BEST_SCORE / (y * (BEST_SCORE - y)) * se
+
+
+def solved(k: np.ndarray, n: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """`score` of k of n items, y = (k + 1/2)/(n + 1), with its sampling error."""
+    y = np.clip((k + 0.5) / (n + 1), 1e-4, BEST_SCORE - 1e-3)
+    return score(y, np.sqrt(y * (1 - y) / n))
+
+
 def scores(rows: pd.DataFrame) -> Observed:
-    """Logit of y/u with the sampling error of k of n, y = (k + 1/2)/(n + 1); else of the interval."""
+    """`solved` of each row; where n is not known, `score` with the error of the interval."""
     n = rows["n"].to_numpy(float)
     share = rows["value"].to_numpy(float) / 100
-    y = np.where(np.isnan(n), share, (share * n + 0.5) / (n + 1))
-    y = np.clip(y, 1e-4, BEST_SCORE - 1e-3)
-    slope = BEST_SCORE / (y * (BEST_SCORE - y))
     below, above = standard_errors(rows, lambda v: v / 100)
-    se = np.where(np.isnan(n), slope * (below + above) / 2, slope * np.sqrt(y * (1 - y) / n))
-    value = special.logit(y / BEST_SCORE)
+    pairs = zip(solved(share * n, n), score(share, (below + above) / 2), strict=True)
+    value, se = (np.where(np.isnan(n), stated, counted) for counted, stated in pairs)
     return Observed(value, value, se, se, np.nan_to_num(n))
 
 

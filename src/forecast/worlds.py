@@ -1,13 +1,14 @@
 """Simulated worlds: one dynamic is true in each, its future rows are published, and the engine sees them.
 
 What is true is drawn from stored posterior draws; half of the islands make worlds, and the engine starts from
-the other half, so that no truth is among the draws it knows.  It steps from date to date, as a history does,
-and from one policy to the next, many worlds at a time.
+the other half, so that no truth is among the draws it knows.  Simulated values are read as data are: a time
+horizon above the ceiling says only that it is above, and a score near the best one says little.  The engine
+steps from date to date, as a history does, and from one policy to the next, many worlds at a time.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -15,6 +16,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
+from scipy.special import expit
 
 from forecast import (
     batch,
@@ -30,17 +32,37 @@ from forecast import (
     selection,
 )
 from forecast import deviation as dev
+from forecast import observation as obs
 from forecast.accounts import Posterior, Run
 from forecast.compilation import Compiled, compile_model
 from forecast.disclosure import Plan
 from forecast.dynamics import DYNAMICS, HYBRID, Dynamic
+from forecast.indicators import INDICATORS, prepared
+from forecast.laws import Observed
 from forecast.priors import Parameter
 from forecast.sweeps import FIRST_STEP
 
+OWN = (*crowd.OWN, "score_se")
+"""Data of the model of which each particle gets its own."""
 SETTINGS = inference.Settings(islands=4, chains=32, final_sweeps=1, ess=0.4)
 """Size of a step in a simulated world."""
 START = 64
 """Stored draws of each dynamic and island that a world starts from."""
+
+
+class Published(NamedTuple):
+    """What is published in simulated worlds, for every row of a plan, (world, row) each."""
+
+    value: np.ndarray
+    """On the scale of the row's law."""
+    score_se: np.ndarray
+    """Standard errors of scores, as in `model.laws`; 0 for other rows."""
+    above: np.ndarray
+    """Whether all that is known is that the value is above the ceiling of its indicator."""
+
+    def of(self, some: np.ndarray) -> Published:
+        """Of some worlds alone."""
+        return Published(*(x[some] for x in self))
 
 
 class Worlds(NamedTuple):
@@ -48,8 +70,7 @@ class Worlds(NamedTuple):
 
     dynamic: np.ndarray
     """Index of the true dynamic, (world,); as many worlds of each."""
-    value: np.ndarray
-    """Values of every row of a plan on the scale of its law, (world, row)."""
+    published: Published
     passage: dict[str, np.ndarray]
     """First passage of each milestone, calendar years, inf for never, (world,) each."""
     theta: tuple[dict[str, np.ndarray], ...]
@@ -70,63 +91,117 @@ class Setup:
     declared: dict[str, Parameter]
     start: np.ndarray
     """Unconstrained draws the engine starts from at today's ``centring``, (dynamic, island, draw, ...)."""
-    planned: np.ndarray
-    """Which rows of the model are planned ones, (row,)."""
+    origin: np.ndarray
+    """Place in the plan of each row of the model, -1 for today's, (row,)."""
+    bound: np.ndarray
+    """Which rows of the model stand for values above a ceiling, (row,)."""
 
     @property
     def half(self) -> int:
         """Number of islands the engine starts from; the others make worlds."""
         return self.start.shape[1]
 
-    def weight(self, counted: np.ndarray) -> np.ndarray:
-        """Weights of the model's rows where some planned ones count, (row,)."""
-        one = np.ones(len(self.rows))
-        one[self.planned] = counted
-        return one
+    def spread(self, planned: np.ndarray, today: np.ndarray) -> np.ndarray:
+        """Values for the model's rows, (..., row), from those of planned rows (..., row) and of today's."""
+        return np.where(self.origin < 0, today, planned[..., self.origin])
+
+    def counts(self, counted: np.ndarray) -> np.ndarray:
+        """Which of the model's rows count where some planned ones do, as 0 and 1, (row,)."""
+        return self.spread(counted, np.ones(len(self.rows)))
+
+    def weight(self, counted: np.ndarray, above: np.ndarray) -> np.ndarray:
+        """Weights of the model's rows where some planned ones count, (world, row).
+
+        Of a row that can be above a ceiling either the value counts or the bound.
+
+        Parameters
+        ----------
+        counted
+            Planned rows that do, (row,).
+        above
+            As in `Published`.
+        """
+        return self.counts(counted) * (self.spread(above, self.bound) == self.bound)
 
 
 def prepare(run: Run, plan: Plan, report: inference.Progress | None = None) -> Setup:
     """Compile the model of today's rows and of all planned ones, and place the stored draws in it."""
     if report:
         report("compiling", 0.0)
-    rows = selection.in_order(pd.concat([run.rows.assign(series=""), plan.rows], ignore_index=True))
+    planned = plan.rows.assign(origin=np.arange(len(plan.rows)), ceiling=False)
+    stored = run.rows.assign(origin=-1, ceiling=False)
+    rows = selection.in_order(pd.concat([stored, planned, _bounds(planned)], ignore_index=True))
     declared = batch.declared_parameters(rows, run.worldview)
-    compiled = compile_model(batch.joint_model(rows, declared), crowd.OWN)
+    compiled = compile_model(batch.joint_model(rows, declared, score_se=prepared(rows).se_low), OWN)
     known = {
         name: scenarios.extended(stored, name, run, plan.rows, seed)
         for seed, (name, stored) in enumerate(run.posteriors.items(), start=1)
     }
-    planned = rows["series"].ne("").to_numpy()
-    today = dev.centring(rows, (~planned).astype(float))
+    origin, bound = (rows[c].to_numpy() for c in ("origin", "ceiling"))
+    today = dev.centring(rows, (origin < 0).astype(float))
     start = frozen.placed(known, declared, rows, run.log_evidence, run.one_shot, 1, today).draws
     # The other half of the islands makes worlds.
-    return Setup(run, plan, known, compiled, rows, declared, start[:, : start.shape[1] // 2], planned)
+    start = start[:, : start.shape[1] // 2]
+    return Setup(run, plan, known, compiled, rows, declared, start, origin, bound)
 
 
-def _published(
+def _bounds(planned: pd.DataFrame) -> pd.DataFrame:
+    """For each planned row that a value above the ceiling would turn into a bound, that bound."""
+    capped = planned[_is_read(planned, obs.minutes) & ~planned["long_tasks"]]
+    # Errors are relative, and twice the ceiling is above it.
+    far = capped[["value", "lower", "upper"]].mul(2 * obs.HORIZON_CEILING / capped["value"], axis=0)
+    return capped.assign(**far, ceiling=True)
+
+
+def _is_read(rows: pd.DataFrame, prepare: Callable[[pd.DataFrame], Observed]) -> np.ndarray:
+    """Which rows become observations by one of the ways in `observation`, (row,)."""
+    return np.array([INDICATORS[n].prepare is prepare for n in rows["indicator"]], bool)
+
+
+def publish(
     dynamic: Dynamic, rows: pd.DataFrame, theta: Mapping[str, np.ndarray], rng: np.random.Generator
-) -> np.ndarray:
-    """Values of rows drawn at each draw of the parameters, on the scale of their laws, (draw, row)."""
+) -> Published:
+    """What a plan's rows would say at each draw of the parameters of a dynamic."""
     laws = readings.laws(rows, readings.at_draws(dynamic, theta, model.fit_grid(rows)))
-    drawn = [type(law)(*np.broadcast_arrays(*law)).draw(rng, seen) for law, seen in laws]
-    return np.concatenate(drawn, axis=1)
+    ends = np.cumsum([len(seen.low) for _, seen in laws])
+    drawn = []
+    for (law, seen), scored in zip(laws, _is_read(rows, obs.scores)[ends - 1], strict=True):
+        one = type(law)(*np.broadcast_arrays(*law))
+        drawn.append(_scores(one, seen, rng) if scored else (x := one.draw(rng, seen), np.zeros(x.shape)))
+    value, score_se = (np.concatenate(parts, axis=1) for parts in zip(*drawn, strict=True))
+    capped = _is_read(rows, obs.minutes) & ~rows["long_tasks"].to_numpy()
+    above = capped & (value > np.log(obs.HORIZON_CEILING))
+    return Published(value, score_se, above)
+
+
+def _scores(law: Any, seen: Observed, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """Scores and their standard errors from the items solved, as `observation.scores` reads them."""
+    # What a law adds to the sampling error is there before items are counted.
+    spread = np.sqrt(np.maximum(law.sd**2 - seen.se_low**2, 0.0))
+    share = obs.BEST_SCORE * expit(law._replace(sd=spread).draw(rng, seen))
+    return obs.solved(rng.binomial(seen.n.astype(int), share), seen.n)
 
 
 def simulate(setup: Setup, milestones: Mapping[str, prediction.Milestone], count: int, seed: int) -> Worlds:
     """Draw worlds, `count` of each dynamic, and the values of all planned rows in them."""
-    rows, value, passage, theta = setup.plan.rows, [], [], []
+    rows, published, passage, theta = setup.plan.rows, [], [], []
     for k, (name, mine) in enumerate(setup.known.items()):
         rng = np.random.default_rng([seed, k])
         true = _truths(setup, mine, count, rng)
-        value.append(_published(DYNAMICS[name], rows, true, rng))
+        published.append(publish(DYNAMICS[name], rows, true, rng))
         passage.append(_passages(name, true, milestones))
         theta.append(true)
     return Worlds(
         np.repeat(np.arange(len(setup.known)), count),
-        np.concatenate(value),
+        joined(*published),
         {m: np.concatenate([p[m] for p in passage]) for m in passage[0]},
         tuple(theta),
     )
+
+
+def joined(*parts: Published) -> Published:
+    """Worlds one after the other."""
+    return Published(*map(np.concatenate, zip(*parts, strict=True)))
 
 
 def _truths(setup: Setup, mine: Posterior, count: int, rng: np.random.Generator) -> dict[str, np.ndarray]:
@@ -137,14 +212,14 @@ def _truths(setup: Setup, mine: Posterior, count: int, rng: np.random.Generator)
     return {n: x[chosen] for n, x in mine.theta.items()}
 
 
-def simulate_hybrid(setup: Setup, count: int, seed: int) -> np.ndarray:
-    """Values of all planned rows in worlds where none of the dynamics is true but `HYBRID`, (world, row).
+def simulate_hybrid(setup: Setup, count: int, seed: int) -> Published:
+    """What is published in worlds where none of the dynamics is true but `HYBRID`.
 
     They are draws of `expanding_pie` with the share never automated of draws of `amdahl`.
     """
     rng = np.random.default_rng([seed, len(DYNAMICS)])
     parts = [_truths(setup, setup.known[name], count, rng) for name in ("amdahl", "expanding_pie")]
-    return _published(HYBRID, setup.plan.rows, {**parts[0], **parts[1]}, rng)
+    return publish(HYBRID, setup.plan.rows, {**parts[0], **parts[1]}, rng)
 
 
 def passages(
@@ -164,7 +239,7 @@ def _passages(
 
 def follow(
     setup: Setup,
-    value: np.ndarray,
+    published: Published,
     tiers: Sequence[str],
     days: Sequence[pd.Timestamp],
     seed: str,
@@ -177,8 +252,8 @@ def follow(
 
     Parameters
     ----------
-    value
-        Of every planned row, (world, row).
+    published
+        In these worlds.
     seed
         Words from which the seed of each step is made.
 
@@ -188,9 +263,7 @@ def follow(
         Log evidence of the rows published since today as jackknife pseudo-values, nats,
         (world, tier, day, dynamic, island).
     """
-    size = len(value)
-    observed = np.tile(setup.compiled.data["value"], (size, 1))
-    observed[:, setup.planned] = value
+    size, data = len(published.value), data_of(setup, published)
     found = np.zeros((size, len(tiers), len(days), *setup.start.shape[:2]))
     nothing = np.zeros(len(setup.plan.rows), bool)
     start = nothing, _start(setup, size, runs.seed_of(f"{seed} start"))
@@ -202,10 +275,17 @@ def follow(
             seen, many = min((*today, latest[tier]), key=lambda one: (one[0] != counted).sum())
             if not np.array_equal(seen, counted):
                 step = runs.seed_of(f"{seed} {tier} {day:%Y-%m-%d}")
-                many = _step(setup, many, observed, seen, counted, step, settings)
+                many = _step(setup, many, data, published.above, (seen, counted), step, settings)
             found[:, t, d], latest[tier] = many.log_evidence, (counted, many)
             today.append(latest[tier])
     return found
+
+
+def data_of(setup: Setup, published: Published) -> dict[str, np.ndarray]:
+    """Data of the model in each of some worlds but weights: name -> (world, row)."""
+    own = setup.compiled.data
+    value = np.where(setup.bound, own["value"], setup.spread(published.value, own["value"]))
+    return {"value": value, "score_se": setup.spread(published.score_se, own["score_se"])}
 
 
 def _start(setup: Setup, size: int, seed: int) -> crowd.Crowd:
@@ -219,40 +299,40 @@ def _start(setup: Setup, size: int, seed: int) -> crowd.Crowd:
 def _step(
     setup: Setup,
     many: crowd.Crowd,
-    observed: np.ndarray,
-    seen: np.ndarray,
-    counted: np.ndarray,
+    data: Mapping[str, np.ndarray],
+    above: np.ndarray,
+    counted: tuple[np.ndarray, np.ndarray],
     seed: int,
     settings: inference.Settings,
 ) -> crowd.Crowd:
     """Step from some planned rows that count to others, in the coordinates of the latter."""
-    old, new = setup.weight(seen), setup.weight(counted)
-    ways = dev.centring(setup.rows, old), dev.centring(setup.rows, new)
-    if not np.array_equal(*ways):
+    old, new = (setup.weight(c, above) for c in counted)
+    ways = [dev.centring(setup.rows, setup.counts(c)) for c in counted]
+    if not np.array_equal(ways[0], ways[1]):
         many = crowd.recast(many, free_values.recentrings(setup.declared, setup.rows, *ways))
     shared = model.data_values(setup.declared) | {"centring": ways[1]}
-    return crowd.advance(setup.compiled, seed, many, observed, old, new, shared, settings)
+    return crowd.advance(setup.compiled, seed, many, data, old, new, shared, settings)
 
 
 def follow_all(
     setup: Setup,
-    value: np.ndarray,
+    published: Published,
     tiers: Sequence[str],
     days: Sequence[pd.Timestamp],
     seed: int,
     kept: Path,
     report: inference.Progress | None = None,
 ) -> np.ndarray:
-    """`follow` every world, of values (world, row): (world, tier, day, dynamic, island).
+    """`follow` every world: (world, tier, day, dynamic, island).
 
     Batches that were finished are in the folder `kept`, and those not found there are made and put there.
     """
-    size = len(value)
+    size = len(published.value)
     found = np.zeros((size, len(tiers), len(days), len(DYNAMICS), setup.half))
     done = 0
     for those, count in crowd.batches(size):
         words = f"{seed} worlds from {done}"
-        make = partial(_as_lists, setup, value[those], tiers, days, words)
+        make = partial(_as_lists, setup, published.of(those), tiers, days, words)
         seen = np.array(runs.once(kept / f"{done}.json", make), float)
         found[done : done + count] = seen[:count]
         done += count
@@ -269,7 +349,8 @@ def _as_lists(*of: Any) -> Any:
     return listed.tolist()
 
 
-def dates(as_of: str, end: str, months: Collection[int] = (1, 7)) -> list[pd.Timestamp]:
-    """First days of some months, January and July by default, from a month after a day to another day."""
+def dates(as_of: str, count: int, months: Collection[int] = (1, 7)) -> list[pd.Timestamp]:
+    """First days of the next Januaries and Julys, or of other months, from a month after a day on."""
     first = pd.Timestamp(as_of) + pd.Timedelta(days=31)
-    return [day for day in pd.date_range(first, end, freq="MS") if day.month in months]
+    every = pd.date_range(first, periods=12 * count, freq="MS")
+    return [day for day in every if day.month in months][:count]

@@ -1,0 +1,147 @@
+"""What the engine believed in simulated worlds, and what each world counts.
+
+There are as many worlds of each dynamic, and each counts with the weight its dynamic has today, so that means
+are those of worlds drawn from today's posterior.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+from scipy.special import logsumexp
+
+from forecast.vintages import decimal_year
+
+
+class Seen(NamedTuple):
+    """What the engine believed in every world."""
+
+    today: np.ndarray
+    """Probability of each dynamic today, (dynamic,)."""
+    truth: np.ndarray
+    """Index of the true dynamic, (world,)."""
+    log_posterior: np.ndarray
+    """Log probability of each dynamic, (world, tier, day, dynamic); NaN where a step failed."""
+    log_evidence: np.ndarray
+    """Nats, up to one constant for each world, (world, tier, day, dynamic)."""
+    passage: Mapping[str, np.ndarray]
+    """First passage of milestones, calendar years, inf for never, (world,) each."""
+    as_of: pd.Timestamp
+    """Today."""
+    days: Sequence[pd.Timestamp]
+
+    @property
+    def posterior(self) -> np.ndarray:
+        """Probability of each dynamic, (world, tier, day, dynamic)."""
+        return np.exp(self.log_posterior)
+
+
+def believed(
+    log_evidence: np.ndarray,
+    odds: np.ndarray,
+    added: np.ndarray,
+    truth: np.ndarray,
+    passage: Mapping[str, np.ndarray],
+    as_of: pd.Timestamp,
+    days: Sequence[pd.Timestamp],
+) -> Seen:
+    """Posteriors from log evidence of today (dynamic,) and that added since (world, tier, day, dynamic)."""
+    with np.errstate(divide="ignore"):
+        prior = np.log(odds)
+    total = log_evidence + added
+    joint = prior + total
+    now = prior + log_evidence
+    return Seen(
+        np.exp(now - logsumexp(now)),
+        truth,
+        joint - logsumexp(joint, axis=-1, keepdims=True),
+        total,
+        passage,
+        as_of,
+        days,
+    )
+
+
+def until(seen: Seen, count: int) -> Seen:
+    """The same worlds, followed for no more than some days."""
+    return seen._replace(
+        log_posterior=seen.log_posterior[:, :, :count],
+        log_evidence=seen.log_evidence[:, :, :count],
+        days=seen.days[:count],
+    )
+
+
+def mean(value: np.ndarray, seen: Seen, kept: np.ndarray | None = None) -> tuple[float, float]:
+    """Mean over worlds weighted by their dynamic, and its standard error; NaN if there are none.
+
+    Parameters
+    ----------
+    value
+        Of each world, (world,).
+    kept
+        Worlds that count, (world,); all by default.
+    """
+    kept = np.isfinite(value) if kept is None else kept & np.isfinite(value)
+    weight = weights(seen) * kept
+    if not weight.sum() > 0:
+        return np.nan, np.nan
+    middle = float(weight @ np.where(kept, value, 0.0) / weight.sum())
+    away = weight * (np.where(kept, value, middle) - middle) / weight.sum()
+    return middle, float(np.sqrt((away**2).sum()))
+
+
+def weights(seen: Seen) -> np.ndarray:
+    """What each world counts, so that its dynamic counts as much as it is probable today, (world,)."""
+    return np.asarray(seen.today[seen.truth] / np.bincount(seen.truth)[seen.truth])
+
+
+def bits(seen: Seen, tier: int) -> np.ndarray:
+    """Information on the dynamic, log2 of the truth's probability over that of today, (world, day)."""
+    return (of_truth(seen)[:, tier] - np.log(seen.today[seen.truth])[:, None]) / np.log(2)
+
+
+def of_truth(seen: Seen) -> np.ndarray:
+    """Log probability of the true dynamic, (world, tier, day)."""
+    return np.take_along_axis(seen.log_posterior, seen.truth[:, None, None, None], axis=-1)[..., 0]
+
+
+def told_apart(seen: Seen, tier: int, bar: float, rival: int | None = None) -> np.ndarray:
+    """First day, as a calendar year, on which the truth's Bayes factor passes a bar; inf for never, (world,).
+
+    Parameters
+    ----------
+    rival
+        Against this dynamic; by default against the closest of all others.
+    """
+    own = np.take_along_axis(seen.log_evidence, seen.truth[:, None, None, None], axis=-1)[:, tier]
+    lead = own - seen.log_evidence[:, tier]
+    others = np.arange(len(seen.today))[None, :] != seen.truth[:, None]
+    if rival is not None:
+        others &= np.arange(len(seen.today)) == rival
+    # Against itself the truth has no Bayes factor.
+    least = np.where(others[:, None, :], lead, np.inf).min(axis=-1)
+    return first_day(np.isfinite(least) & (least >= np.log(bar)), seen.days)
+
+
+def as_years(days: Sequence[pd.Timestamp]) -> np.ndarray:
+    """Days as calendar years, (day,)."""
+    return np.asarray(decimal_year(pd.Series(days)), float)
+
+
+def first_day(holds: np.ndarray, days: Sequence[pd.Timestamp]) -> np.ndarray:
+    """First day on which something holds (world, day), as a calendar year, inf for never, (world,)."""
+    years = as_years(days)
+    return np.where(holds.any(axis=1), years[holds.argmax(axis=1)], np.inf)
+
+
+def known(seen: Seen, tier: int) -> np.ndarray:
+    """Worlds in which no step of a tier failed, (world,)."""
+    return ~np.isnan(seen.log_posterior[:, tier]).any(axis=(1, 2))
+
+
+def iso(day: pd.Timestamp) -> str:
+    """YYYY-MM-DD."""
+    return f"{day:%Y-%m-%d}"
