@@ -22,7 +22,9 @@ from forecast.sweeps import Data, Run, Settings
 OWN = ("value", "weight")
 """Data of the model of which each particle gets its own at least."""
 TOGETHER = 20
-"""Data sets in one batch of chains."""
+"""Data sets that are carried on together."""
+MOVED = 10
+"""Groups of chains that move in one call, a group being one label of one data set."""
 
 
 def batches(size: int) -> list[tuple[np.ndarray, int]]:
@@ -32,6 +34,15 @@ def batches(size: int) -> list[tuple[np.ndarray, int]]:
     """
     firsts = range(0, size, TOGETHER)
     return [(np.arange(i, i + TOGETHER) % size, min(TOGETHER, size - i)) for i in firsts]
+
+
+class Changing(NamedTuple):
+    """The rows whose weights may change, so that what others say need not be worked out again."""
+
+    compiled: Compiled
+    """Model of these rows alone, with the free variables of the whole."""
+    where: np.ndarray
+    """Their places among all rows."""
 
 
 class Crowd(NamedTuple):
@@ -91,6 +102,7 @@ def advance(
     new: np.ndarray,
     shared: Data,
     settings: Settings,
+    changing: Changing | None = None,
 ) -> Crowd:
     """Carry every data set on to changed row weights by reweighting and moving, label by label.
 
@@ -107,64 +119,142 @@ def advance(
         Weights of rows before and after, (row,), or those of each set, (set, row).
     shared
         Values of other data that differ from the model's own.
+    changing
+        All rows by default.
 
     Returns
     -------
     Crowd
         Under `new`.
     """
-    run, s = Run(compiled, seed, settings, None), settings
-    run.step_size = crowd.step_size.ravel()
     sets, K, islands, _, D = crowd.draws.shape
+    of, s, groups = np.repeat(np.arange(sets), K), settings, sets * K
     chains = max(1, s.chains // K)
-    old, new = (np.broadcast_to(w, (sets, w.shape[-1]))[:, None] for w in (old, new))
+    old, new = (np.broadcast_to(w, (sets, w.shape[-1]))[of] for w in (old, new))
+    part = changing or Changing(compiled, np.arange(new.shape[-1]))
+    path = _Path(compiled, part, np.tile(crowd.labels, sets), of, seen, old, new, shared)
+    mover = _Mover(Run(compiled, seed, s, None), path, crowd.step_size.ravel().copy())
 
-    def data(weight: np.ndarray, count: int) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-        """Labels and data of the model for `count` particles of each label of each set in a row.
+    every, power = np.arange(groups), np.zeros(groups)
+    x, factor = crowd.draws.reshape(groups, islands, -1, D), crowd.factor.reshape(groups, D, D).copy()
+    change, steps = path.gain(every, x), list[tuple[np.ndarray, np.ndarray]]()
+    while len(some := np.flatnonzero(power < 1.0)):
+        before = change[some]
+        higher = np.array([_next(c, p, s.ess) for c, p in zip(before, power[some], strict=True)])
+        step, power[some] = (higher - power[some])[:, None, None], higher
+        chosen = resampled(mover.run.rng, step * before, chains).reshape(len(some), -1, 1)
+        origin = np.take_along_axis(x[some].reshape(len(some), -1, D), chosen, axis=1)
+        origin = origin.reshape(len(some), islands, chains, D)
+        factor[some] = _sharpened(path, some, origin.mean(axis=(1, 2)), factor[some], step[..., 0])
+        states = mover.move(some, origin, power, factor, s.sweeps)
+        if len(some) == groups:
+            # At first all move, and their number of draws changes.
+            x, change = states, np.zeros(states.shape[:-1])
+        x[some], change[some] = states, path.gain(some, states)
+        pair = np.zeros((groups, *before.shape[1:])), np.zeros(change.shape)
+        for full, gained in zip(pair, (before, change[some]), strict=True):
+            full[some] = step * gained
+        steps.append(pair)
+    if s.final_sweeps > s.sweeps:
+        last = x.reshape(groups, islands, chains, -1, D)[..., -1, :]
+        more = mover.move(every, last, power, factor, s.final_sweeps - s.sweeps)
+        x = np.concatenate([x, more], axis=2)
 
-        Weights are those of each set, (set, 1, row), or of its labels, (set, label, row).
-        """
+    found = jackknife_values(partial(carried, crowd.log_evidence.reshape(groups, islands), steps), islands)
+    shape = sets, K
+    return Crowd(
+        x.reshape(*shape, *x.shape[1:]),
+        found.reshape(*shape, islands),
+        factor.reshape(*shape, D, D),
+        mover.step_size.reshape(shape),
+        crowd.labels,
+    )
 
-        def own(x: np.ndarray) -> np.ndarray:
-            return np.repeat(np.broadcast_to(x, (sets, K, x.shape[-1])).reshape(sets * K, -1), count, axis=0)
 
-        each = {n: own(x[:, None]) for n, x in seen.items()} | {"weight": own(weight)}
-        return np.tile(np.repeat(crowd.labels, count), sets), {**compiled.data, **shared, **each}
+class _Path(NamedTuple):
+    """From some weights of rows to others, in groups: one label of one data set each."""
 
-    def gain(x: np.ndarray) -> np.ndarray:
-        """Log likelihood of the change at draws, (set, label, island, draw)."""
-        _, found = log_density(compiled, x.reshape(-1, D), *data(new - old, islands * x.shape[3]))
-        return found.reshape(x.shape[:-1])
+    compiled: Compiled
+    changing: Changing
+    label: np.ndarray
+    """(group,)"""
+    of: np.ndarray
+    """Data set, (group,)."""
+    seen: Mapping[str, np.ndarray]
+    """(set, row) each."""
+    old: np.ndarray
+    """(group, row)"""
+    new: np.ndarray
+    """(group, row)"""
+    shared: Data
 
-    x, factor, power = crowd.draws, crowd.factor, np.zeros((sets, K))
-    change, steps = gain(x), list[tuple[np.ndarray, np.ndarray]]()
-    slopes = data(new - old, D + 1)
-    while power.min() < 1.0:
-        pairs = zip(change.reshape(sets * K, islands, -1), power.ravel(), strict=True)
-        higher = np.array([_next(c, p, s.ess) for c, p in pairs]).reshape(sets, K)
-        step, power = (higher - power)[..., None, None], higher
-        weight = (step * change).reshape(sets * K, islands, -1)
-        chosen = resampled(run.rng, weight, chains).reshape(sets, K, -1, 1)
-        origin = np.take_along_axis(x.reshape(sets, K, -1, D), chosen, axis=2)
-        origin = origin.reshape(sets, K, islands, chains, D)
-        mean, nowhere = origin.mean(axis=(2, 3)), np.zeros((sets * K, D))
-        factor = _sharpened(compiled, mean, factor, step[..., 0], slopes)
-        label, inputs = data(old + power[..., None] * (new - old), islands * chains)
-        states = run.stage(
-            origin.reshape(-1, D),
-            label,
-            ((0.0, 1.0, 1.0), inputs),
-            float(power.mean()),
-            Metric(nowhere, factor.reshape(-1, D, D), np.zeros((sets * K, D, D)), nowhere),
-            s.final_sweeps if power.min() == 1.0 else s.sweeps,
-            s.steps,
+    def data(self, some: np.ndarray, power: np.ndarray, count: int) -> tuple[np.ndarray, Data]:
+        """Labels and data of the model at powers (group,), for `count` particles of some groups in a row."""
+        weight = self.old[some] + power[some, None] * (self.new - self.old)[some]
+        return self._data(self.compiled, slice(None), some, weight, count)
+
+    def change(self, some: np.ndarray, count: int) -> tuple[np.ndarray, Data]:
+        """Labels and data of the model of the rows that change, weighted by their change."""
+        program, rows = self.changing
+        return self._data(program, rows, some, (self.new - self.old)[some], count)
+
+    def gain(self, some: np.ndarray, x: np.ndarray) -> np.ndarray:
+        """Log likelihood of the change at draws of some groups, (group, island, draw)."""
+        label, data = self.change(some, x.shape[1] * x.shape[2])
+        return log_density(self.changing.compiled, x.reshape(-1, x.shape[-1]), label, data)[1].reshape(
+            x.shape[:-1]
         )
-        x = by_island(states, sets * K * islands).reshape(*x.shape[:3], -1, D)
-        before, change = change, gain(x)
-        steps.append((step * before, step * change))
 
-    found = jackknife_values(partial(carried, crowd.log_evidence, steps), islands)
-    return Crowd(x, found, factor, np.reshape(run.step_size, (sets, K)), crowd.labels)
+    def _data(
+        self, program: Compiled, rows: np.ndarray | slice, some: np.ndarray, weight: np.ndarray, count: int
+    ) -> tuple[np.ndarray, Data]:
+        own = {n: x[self.of[some]] for n, x in self.seen.items()} | {"weight": weight}
+        each = {n: np.repeat(x[:, rows], count, axis=0) for n, x in own.items()}
+        return np.repeat(self.label[some], count), {**program.data, **self.shared, **each}
+
+
+class _Mover(NamedTuple):
+    """Moves groups of chains, those with step sizes alike together."""
+
+    run: Run
+    path: _Path
+    step_size: np.ndarray
+    """(group,); each move adapts it."""
+
+    def move(
+        self, some: np.ndarray, origin: np.ndarray, power: np.ndarray, factor: np.ndarray, sweeps: int
+    ) -> np.ndarray:
+        """States of chains of some groups, (group, island, state, dimension).
+
+        Parameters
+        ----------
+        origin
+            Where they start, (group, island, chain, dimension).
+        power, factor
+            Of all groups, (group,) and (group, dimension, dimension).
+        """
+        _, islands, chains, D = origin.shape
+        found = np.empty((len(some), islands, chains * self.run.settings.steps * sweeps, D))
+        order, size = np.argsort(self.step_size[some], kind="stable"), min(MOVED, len(power))
+        for i in range(0, len(order), size):
+            # Filled up, so that nothing is compiled for another size.
+            mine = np.resize(order[i : i + size], size)
+            those, count = some[mine], min(size, len(order) - i)
+            self.run.step_size, nowhere = self.step_size[those], np.zeros((size, D))
+            label, data = self.path.data(those, power, islands * chains)
+            states = self.run.stage(
+                origin[mine].reshape(-1, D),
+                label,
+                ((0.0, 1.0, 1.0), data),
+                float(power[those].mean()),
+                Metric(nowhere, factor[those], np.zeros((size, D, D)), nowhere),
+                sweeps,
+                self.run.settings.steps,
+            )
+            kept = by_island(states, size * islands).reshape(size, *found.shape[1:])
+            found[mine[:count]] = kept[:count]
+            self.step_size[those[:count]] = np.asarray(self.run.step_size)[:count]
+        return found
 
 
 def _next(change: np.ndarray, power: float, ess: float) -> float:
@@ -175,24 +265,21 @@ def _next(change: np.ndarray, power: float, ess: float) -> float:
 
 
 def _sharpened(
-    compiled: Compiled,
-    mean: np.ndarray,
-    factor: np.ndarray,
-    step: np.ndarray,
-    inputs: tuple[np.ndarray, Data],
+    path: _Path, some: np.ndarray, mean: np.ndarray, factor: np.ndarray, step: np.ndarray
 ) -> np.ndarray:
-    """Factors after a step of the power, (set, label, dimension, dimension), by the extended Kalman filter.
+    """Factors of some groups after a step of the power (group, 1), by the extended Kalman filter.
 
     The curvature of the log likelihood is read off its slopes at the mean and one standard deviation away
     from it along every coordinate; where it bends upwards it changes nothing.
     """
-    D, (label, data) = mean.shape[-1], inputs
-    away = np.concatenate([np.zeros((*mean.shape[:2], 1, D)), np.swapaxes(factor, -1, -2)], axis=2)
-    points, likelihood = (mean[:, :, None] + away).reshape(-1, D), np.array([0.0, 1.0])
+    D, program = mean.shape[-1], path.changing.compiled
+    away = np.concatenate([np.zeros((len(mean), 1, D)), np.swapaxes(factor, -1, -2)], axis=1)
+    points, likelihood = (mean[:, None] + away).reshape(-1, D), np.array([0.0, 1.0])
+    label, data = path.change(some, D + 1)
     _, found = in_blocks(
-        lambda x, k, own: compiled.slope(x, k, own, likelihood), (points, label), data, compiled.each
+        lambda x, k, own: program.slope(x, k, own, likelihood), (points, label), data, program.each
     )
     slope = np.nan_to_num(found.astype(float), posinf=0.0, neginf=0.0).reshape(away.shape) @ factor
-    bent = slope[:, :, :1] - slope[:, :, 1:]
+    bent = slope[:, :1] - slope[:, 1:]
     curvature, axes = np.linalg.eigh((bent + np.swapaxes(bent, -1, -2)) / 2)
-    return _lower(factor @ (axes / np.sqrt(1 + step * np.maximum(curvature, 0.0))[:, :, None]))
+    return _lower(factor @ (axes / np.sqrt(1 + step * np.maximum(curvature, 0.0))[:, None]))

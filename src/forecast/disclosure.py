@@ -64,6 +64,12 @@ class Plan:
         check_known("tier", names, self.tiers, "--tier")
         return list(dict.fromkeys(names)) or list(self.tiers)
 
+    def of(self, names: Sequence[str]) -> Plan:
+        """What some tiers would have published, alone."""
+        wanted = {one for name in names for one in self.tiers[name].series}
+        rows = self.rows[self.rows["series"].isin(wanted)].reset_index(drop=True)
+        return Plan(rows, {name: self.tiers[name] for name in names})
+
 
 def load_plan(path: Path, archive: Archive, start: str, end: str) -> Plan:
     """Read ``disclosure.toml`` and lay out every series from the day after `start` to `end`.

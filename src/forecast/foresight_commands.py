@@ -62,6 +62,8 @@ def value(
     size = worlds or (40 if quick else 500)
     plan = load_plan(folders[0] / "disclosure.toml", inputs.archive, inputs.as_of, f"{days[-1]:%Y-%m-%d}")
     names = plan.pick(tier or (QUICK if quick else ()))
+    # Rows of other tiers would be carried along for nothing.
+    plan = plan.of(names)
     with progress_bar() as tell:
         folder = batch.update(inputs, chosen, store, progress=tell)[0]
         content = {

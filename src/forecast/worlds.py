@@ -86,6 +86,8 @@ class Setup:
     known: dict[str, Posterior]
     """Stored draws of each dynamic with prior draws of parameters that only planned rows have."""
     compiled: Compiled
+    changing: crowd.Changing
+    """The planned rows."""
     rows: pd.DataFrame
     """Of the model."""
     declared: dict[str, Parameter]
@@ -132,17 +134,21 @@ def prepare(run: Run, plan: Plan, report: inference.Progress | None = None) -> S
     stored = run.rows.assign(origin=-1, ceiling=False)
     rows = selection.in_order(pd.concat([stored, planned, _bounds(planned)], ignore_index=True))
     declared = batch.declared_parameters(rows, run.worldview)
-    compiled = compile_model(batch.joint_model(rows, declared, score_se=prepared(rows).se_low), OWN)
+    origin, bound = (rows[c].to_numpy() for c in ("origin", "ceiling"))
+    compiled, new = (
+        compile_model(batch.joint_model(some, declared, score_se=prepared(some).se_low), OWN)
+        for some in (rows, rows[origin >= 0])
+    )
     known = {
         name: scenarios.extended(stored, name, run, plan.rows, seed)
         for seed, (name, stored) in enumerate(run.posteriors.items(), start=1)
     }
-    origin, bound = (rows[c].to_numpy() for c in ("origin", "ceiling"))
     today = dev.centring(rows, (origin < 0).astype(float))
     start = frozen.placed(known, declared, rows, run.log_evidence, run.one_shot, 1, today).draws
     # The other half of the islands makes worlds.
     start = start[:, : start.shape[1] // 2]
-    return Setup(run, plan, known, compiled, rows, declared, start, origin, bound)
+    changing = crowd.Changing(new, np.flatnonzero(origin >= 0))
+    return Setup(run, plan, known, compiled, changing, rows, declared, start, origin, bound)
 
 
 def _bounds(planned: pd.DataFrame) -> pd.DataFrame:
@@ -311,7 +317,7 @@ def _step(
     if not np.array_equal(ways[0], ways[1]):
         many = crowd.recast(many, free_values.recentrings(setup.declared, setup.rows, *ways))
     shared = model.data_values(setup.declared) | {"centring": ways[1]}
-    return crowd.advance(setup.compiled, seed, many, data, old, new, shared, settings)
+    return crowd.advance(setup.compiled, seed, many, data, old, new, shared, settings, setup.changing)
 
 
 def follow_all(
