@@ -46,7 +46,7 @@ OWN = (*crowd.OWN, "score_se")
 """Data of the model of which each particle gets its own."""
 SETTINGS = inference.Settings(islands=4, chains=32, final_sweeps=1, ess=0.4)
 """Size of a step in a simulated world."""
-START = 64
+START = 128
 """Stored draws of each dynamic and island that a world starts from."""
 
 
