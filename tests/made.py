@@ -120,6 +120,12 @@ def die(step: history.Step, before: history.Stored | None) -> history.Stored:
     return fit(step, before)
 
 
+def where(piece: int) -> tuple[int, int]:
+    """A piece of work and the process that did it."""
+    time.sleep(0.5)
+    return piece, os.getpid()
+
+
 def crash(step: history.Step, before: history.Stored | None) -> history.Stored:
     """Every fit of one worldview raises."""
     if step.worldview.name == "rapid":

@@ -481,8 +481,21 @@ def test_a_fit_that_raises_stops_its_own_chain_only(here, todo):
     assert len(again["ran"]) == 1 and again["published"] == "new"
 
 
+def test_work_is_spread_over_processes_and_comes_back_as_it_is_done():
+    found = list(workers.spread(2)(made.where, [(i,) for i in range(5)]))
+    assert sorted(i for i, _ in found) == list(range(5))
+    assert len({process for _, process in found}) == 2 and os.getpid() not in {
+        process for _, process in found
+    }
+
+
+def test_a_process_that_dies_over_its_work_is_told():
+    with pytest.raises(InputError, match="a worker process died"):
+        list(workers.spread(2)(made.die, [(None, None)]))
+
+
 def test_a_worker_of_other_code_is_refused(here, todo, monkeypatch):
-    payload = workers.pack(made.fit, todo.steps[0], None)
+    payload = workers.pack(made.fit, todo.steps[0].alone(), None)
     monkeypatch.setattr(workers, "CODE", "other")
     with pytest.raises(InputError, match="a worker has other code, other, than"):
         workers.work(payload)

@@ -6,6 +6,7 @@ import dataclasses
 import json
 from pathlib import Path
 
+import cloudpickle
 import numpy as np
 import pandas as pd
 import pytest
@@ -177,6 +178,18 @@ def test_worlds_are_followed_in_batches_of_one_size_and_go_on_after_an_interrupt
     # A step that failed says nothing.
     expected[[3, 23]] = np.nan
     np.testing.assert_array_equal(found[:, 0, 0, 0, 0], expected)
+
+
+def test_another_process_gets_what_a_setup_is_made_of(setup, monkeypatch):
+    made = []
+    monkeypatch.setattr(worlds, "prepare", lambda run, plan: made.append((run, plan)) or setup)
+    payload = cloudpickle.dumps(setup)
+    # Once for all batches of a run and plan, and draws but no compiled program.
+    assert cloudpickle.loads(payload) is cloudpickle.loads(payload) is setup
+    ((run, plan),) = made
+    assert list(plan.tiers) == NAMES and run.worldview.name == "neutral"
+    for name, mine in run.posteriors.items():
+        np.testing.assert_array_equal(mine.scores, setup.run.posteriors[name].scores)
 
 
 def test_stepping_agrees_with_reweighting(setup, made, days):

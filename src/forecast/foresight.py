@@ -6,6 +6,7 @@ Every figure is a mean over worlds, each counted with its weight.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from itertools import starmap
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +56,7 @@ def value(
     seed: int,
     kept: Path,
     report: inference.Progress | None = None,
+    each: Callable[..., Any] = starmap,
 ) -> dict[str, Any]:
     """Simulate worlds from a stored run, show the engine what each tier publishes, and say what it is worth.
 
@@ -68,6 +70,8 @@ def value(
         Days looked at, in order.
     kept
         Folder for what was learnt in some worlds, so that an interrupted run goes on there.
+    each
+        As in `worlds.follow_all`.
 
     Returns
     -------
@@ -92,7 +96,7 @@ def value(
     made = worlds.simulate(setup, run.inputs.milestones, -(-size // len(DYNAMICS)), seed)
     hybrid = worlds.simulate_hybrid(setup, HYBRIDS, seed)
     shown = worlds.joined(made.published, hybrid)
-    every = worlds.follow_all(setup, shown, names, days, seed, kept, report)
+    every = worlds.follow_all(setup, shown, names, days, seed, kept, report, each)
     added, of_hybrid = np.split(every, [len(made.dynamic)])
     now = evidence.mean_evidence(run.log_evidence)[0]
     isos = [beliefs.iso(day) for day in days]

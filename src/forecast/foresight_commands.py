@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from functools import partial
+from itertools import starmap
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -44,12 +45,13 @@ def value(
     ] = None,
     seed: SeedOption = 1,
     store: StoreOption = Path("runs"),
+    count: Annotated[int, typer.Option("--workers", help="Processes on this machine.", min=1)] = 1,
     output: FormatOption = Format.table,
     data: DataOption = None,
     priors: PriorsOption = None,
 ) -> None:
     """Say what disclosure is worth: which reports would tell the dynamics apart, by when, and how early."""
-    from forecast import accounts, batch, foresight, foresight_reports, runs, vintages
+    from forecast import accounts, batch, foresight, foresight_reports, runs, vintages, workers
     from forecast.disclosure import load_plan
     from forecast.schema import InputError
     from forecast.worlds import dates
@@ -83,7 +85,8 @@ def value(
             run = accounts.read(folder, inputs, chosen[0])
             if run.manifest["status"] != "done":
                 raise InputError(f"{folder}: failed its gate, so no world can be drawn from it")
-            return foresight.value(run, plan, names, size, days, seed, kept, partial(tell, worldview))
+            each = workers.spread(count) if count > 1 else starmap
+            return foresight.value(run, plan, names, size, days, seed, kept, partial(tell, worldview), each)
 
         found = runs.once(kept.with_suffix(".json"), foresee)
     show_found(found, output, lambda: foresight_reports.tables(found))

@@ -30,7 +30,7 @@ def tables(found: Mapping[str, Any]) -> RenderableType:
             "1 bit tells two equally likely dynamics apart. Errors are those of the number of worlds; "
             f"in one world the truth's log probability has an error of {found['noise']:.2f} nats."
         ),
-        Text(f"Worlds in which a step failed count nowhere: {found['lost']}.") if found["lost"] else Text(""),
+        *([Text(f"Worlds in which a step failed count nowhere: {found['lost']}.")] if found["lost"] else []),
         *(Text(f"{date} failed its gate: {'; '.join(why)}.") for date, why in found["failed"].items()),
         _apart(found["tiers"], found["until"]),
         _in_time(found["tiers"], found["until"]),

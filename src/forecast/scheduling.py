@@ -193,7 +193,7 @@ def fill(
             idle.append(slot)
             return
         log.write("started", run=left[0].name, key=left[0].key)
-        busy[slot.submit(pack(take, left[0], loaded))] = slot, left, attempt, before
+        busy[slot.submit(pack(take, left[0].alone(), loaded))] = slot, left, attempt, before
 
     while True:
         while idle and waiting:

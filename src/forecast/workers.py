@@ -1,6 +1,6 @@
-"""Who does the fits of a batch: processes of this machine, or the workers of a Dask cluster.
+"""Who does the work of a batch: processes of this machine, or the workers of a Dask cluster.
 
-Each fit depends on nothing but what it is handed, so that any number of workers gives the same bits.
+Each piece depends on nothing but what it is handed, so that any number of workers gives the same bits.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import contextlib
 import multiprocessing
 import os
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from multiprocessing.connection import wait
 from typing import Any, Protocol
 
@@ -37,24 +37,24 @@ def fit(step: history.Step, before: history.Stored | None) -> history.Stored:
     return history.take(step, batch.compile_once(_PROGRAMS[rows], step.window.rows, step.declared), before)
 
 
-def work(payload: bytes) -> history.Stored:
+def work(payload: bytes) -> Any:
     """Do in a worker what `pack` packed."""
-    code, take, step, before = cloudpickle.loads(payload)
+    code, take, of = cloudpickle.loads(payload)
     if code != CODE:
         raise InputError(f"a worker has other code, {CODE}, than {code}; install the same")
-    return take(step, before)
+    return take(*of)
 
 
-def pack(take: Take, step: history.Step, before: history.Stored | None) -> bytes:
-    """A fit as bytes, for `work`."""
+def pack(take: Callable[..., Any], *of: Any) -> bytes:
+    """A function and what it is called with as bytes, for `work`."""
     # By value: bounds of parameters are functions without a name, which pickle refuses.
-    return cloudpickle.dumps((CODE, take, step.alone(), before))
+    return cloudpickle.dumps((CODE, take, of))
 
 
 class Slot(Protocol):
-    """A place where one date is worked on at a time."""
+    """A place where one piece is worked on at a time."""
 
-    def submit(self, payload: bytes) -> cf.Future[history.Stored]:
+    def submit(self, payload: bytes) -> cf.Future[Any]:
         """Start `work`."""
         ...
 
@@ -81,7 +81,7 @@ class LocalSlot:
         self._pool: cf.ProcessPoolExecutor | None = None
         self._processes: set[Any] = set()
 
-    def submit(self, payload: bytes) -> cf.Future[history.Stored]:
+    def submit(self, payload: bytes) -> cf.Future[Any]:
         """Start `work` in the process."""
         others = set(multiprocessing.active_children())
         if self._pool is None:
@@ -106,7 +106,7 @@ class ClusterSlot:
     def __init__(self, client: Any, worker: str) -> None:
         self.client, self.worker = client, worker
 
-    def submit(self, payload: bytes) -> cf.Future[history.Stored]:
+    def submit(self, payload: bytes) -> cf.Future[Any]:
         """Start `work` on the worker."""
         where = {"workers": [self.worker], "allow_other_workers": True, "pure": False}
         return self.client.get_executor(**where).submit(work, payload)
@@ -124,6 +124,41 @@ def local_slots(count: int) -> Iterator[list[Slot]]:
     finally:
         for slot in slots:
             slot.close()
+
+
+def spread(count: int) -> Callable[[Callable[..., Any], Iterable[tuple[Any, ...]]], Iterator[Any]]:
+    """Like `itertools.starmap`, over as many processes of this machine, and in the order pieces are done.
+
+    Raises
+    ------
+    InputError
+        A process died.
+    """
+
+    def each(take: Callable[..., Any], jobs: Iterable[tuple[Any, ...]]) -> Iterator[Any]:
+        with local_slots(count) as slots:
+            free, busy = list(slots), dict[cf.Future[Any], Slot]()
+            for job in jobs:
+                if not free:
+                    yield from _done(busy, free)
+                slot = free.pop()
+                busy[slot.submit(pack(take, *job))] = slot
+            while busy:
+                yield from _done(busy, free)
+
+    return each
+
+
+def _done(busy: dict[cf.Future[Any], Slot], free: list[Slot]) -> Iterator[Any]:
+    """What the next processes to be done found; they are free then."""
+    for future in cf.wait(busy, return_when=cf.FIRST_COMPLETED).done:
+        free.append(busy.pop(future))
+        try:
+            yield future.result()
+        except cf.BrokenExecutor as error:
+            raise InputError(
+                "a worker process died; run the same again, what was finished is kept"
+            ) from error
 
 
 @contextlib.contextmanager

@@ -8,9 +8,9 @@ steps from date to date, as a history does, and from one policy to the next, man
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
+from itertools import starmap
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -30,6 +30,7 @@ from forecast import (
     runs,
     scenarios,
     selection,
+    vintages,
 )
 from forecast import deviation as dev
 from forecast import observation as obs
@@ -98,6 +99,10 @@ class Setup:
     bound: np.ndarray
     """Which rows of the model stand for values above a ceiling, (row,)."""
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Another process gets the run and the plan, and compiles for itself."""
+        return _prepared, (self.run, self.plan)
+
     @property
     def half(self) -> int:
         """Number of islands the engine starts from; the others make worlds."""
@@ -149,6 +154,19 @@ def prepare(run: Run, plan: Plan, report: inference.Progress | None = None) -> S
     start = start[:, : start.shape[1] // 2]
     changing = crowd.Changing(new, np.flatnonzero(origin >= 0))
     return Setup(run, plan, known, compiled, changing, rows, declared, start, origin, bound)
+
+
+_SETUPS: dict[str, Setup] = {}
+"""Of the run and plan that this process was handed last."""
+
+
+def _prepared(run: Run, plan: Plan) -> Setup:
+    """`prepare`, once for all that a process is handed of a run and a plan."""
+    key = f"{run.folder} {run.manifest['content_hash']} {vintages.data_hash(plan.rows)}"
+    if key not in _SETUPS:
+        _SETUPS.clear()
+        _SETUPS[key] = prepare(run, plan)
+    return _SETUPS[key]
 
 
 def _bounds(planned: pd.DataFrame) -> pd.DataFrame:
@@ -328,31 +346,52 @@ def follow_all(
     seed: int,
     kept: Path,
     report: inference.Progress | None = None,
+    each: Callable[[Callable[..., Any], Iterable[tuple[Any, ...]]], Iterable[Any]] = starmap,
 ) -> np.ndarray:
     """`follow` every world: (world, tier, day, dynamic, island).
 
-    Batches that were finished are in the folder `kept`, and those not found there are made and put there.
+    Parameters
+    ----------
+    kept
+        Folder with the batches that were finished; those not found there are made and put there.
+    each
+        What calls a function with each of some arguments: `itertools.starmap`, or `workers.spread`.
     """
     size = len(published.value)
-    found = np.zeros((size, len(tiers), len(days), len(DYNAMICS), setup.half))
-    done = 0
-    for those, count in crowd.batches(size):
-        words = f"{seed} worlds from {done}"
-        make = partial(_as_lists, setup, published.of(those), tiers, days, words)
-        seen = np.array(runs.once(kept / f"{done}.json", make), float)
-        found[done : done + count] = seen[:count]
-        done += count
+    every = {int(those[0]): those for those, _ in crowd.batches(size)}
+    place = {first: kept / f"{first}.json" for first in every}
+    done = {first for first, path in place.items() if runs.recall(path) is not None}
+    jobs = (
+        (setup, published.of(those), tiers, days, f"{seed} worlds from {first}", place[first], first)
+        for first, those in every.items()
+        if first not in done
+    )
+    for first in each(_follow, jobs):
+        done.add(first)
         if report:
-            report("following worlds", done / size)
+            report("following worlds", len(done) / len(every))
+    found = np.zeros((size, len(tiers), len(days), len(DYNAMICS), setup.half))
+    for first, path in place.items():
+        mine = found[first : first + len(every[first])]
+        mine[:] = np.array(runs.recall(path), float)[: len(mine)]
     return found
 
 
-def _as_lists(*of: Any) -> Any:
-    """`follow`, as JSON has it: None where a step failed."""
-    found = follow(*of)
+def _follow(
+    setup: Setup,
+    published: Published,
+    tiers: Sequence[str],
+    days: Sequence[pd.Timestamp],
+    seed: str,
+    path: Path,
+    first: int,
+) -> int:
+    """`follow` one batch and keep what was learnt, as JSON has it: None where a step failed."""
+    found = follow(setup, published, tiers, days, seed)
     listed = found.astype(object)
     listed[~np.isfinite(found)] = None
-    return listed.tolist()
+    runs.remember(path, listed.tolist())
+    return first
 
 
 def dates(as_of: str, count: int, months: Collection[int] = (1, 7)) -> list[pd.Timestamp]:
