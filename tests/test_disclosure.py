@@ -8,10 +8,13 @@ import pandas as pd
 import pytest
 
 from forecast.disclosure import load_plan
+from forecast.indicators import prepared
 from forecast.schema import InputError
 
 SHIPPED = Path(__file__).parents[1] / "data" / "disclosure.toml"
 HEAD = '[series.gap]\nindicator = "int_ext_gap_days"\nevery = 6\nvalue = 60.0\n'
+SCORES = '[series.gap]\nindicator = "swe_pro"\nevery = 6\nvalue = 60.0\n'
+LONG = '[series.gap]\nindicator = "metr_th50_v11"\nevery = 6\nvalue = 3000.0\nlong_tasks = true\n'
 TIER = '[tiers.A]\ntitle = "t"\nreason = "r"\nseries = ["gap"]\n'
 
 
@@ -42,9 +45,7 @@ def test_a_series_is_published_on_its_timetable_and_not_before(plan):
 
 def test_every_row_is_a_plain_value(plan):
     # What is simulated is a value; a bound would say only on which side of it the truth is.
-    assert plan.rows["bound"].eq("").all()
-    horizon = plan.rows[plan.rows["series"] == "horizon"]
-    assert (horizon["value"] < 960).all()
+    assert plan.rows["bound"].eq("").all() and prepared(plan.rows).exact.all()
 
 
 @pytest.mark.parametrize(
@@ -62,6 +63,12 @@ def test_every_row_is_a_plain_value(plan):
         (HEAD + TIER + TIER.replace("tiers.A", "tiers.B") + 'extends = "C"\n', "tiers.B.extends: unknown"),
         (HEAD + TIER + 'without = "gap"\n', "tiers.A.without: give a list"),
         (HEAD + "[tiers\n", "not TOML"),
+        (SCORES + TIER, "series.gap.n: give the number of tasks of the benchmark, as 500; got None"),
+        (SCORES + "n = 0\n" + TIER, "series.gap.n: give the number of tasks"),
+        (SCORES + "n = true\n" + TIER, "series.gap.n: give the number of tasks"),
+        (HEAD + "long_tasks = true\n" + TIER, "series.gap.long_tasks: only a time horizon has it"),
+        (HEAD + "long_tasks = 1\n" + TIER, "series.gap.long_tasks: give true or false"),
+        (LONG + TIER, "series.gap.value: so high a value is but a bound"),
     ],
 )
 def test_a_bad_file_is_refused_with_its_place(text, said, tmp_path, archive):

@@ -89,36 +89,40 @@ def test_in_time_counts_worlds_that_pass_the_milestone_after_today():
     assert found["passes"]["value"] == pytest.approx(0.5)
 
 
-def test_the_alarm_of_a_world_and_the_years_it_leaves():
-    truth = np.array([0, 0, 1])
-    log_evidence = np.zeros((3, 1, 3, K))
+def test_the_alarm_of_a_world_and_the_years_it_has_stood():
+    truth = np.array([0, 0, 0, 1])
+    log_evidence = np.zeros((4, 1, 3, K))
     log_evidence[0, 0, 1:, 0] = 5.0
-    log_evidence[2, 0, 2, 0] = 5.0
-    passage = {"W_3": np.array([2029.0, 2030.0, np.inf])}
+    # Given up before it matters.
+    log_evidence[2, 0, 0, 0] = 5.0
+    log_evidence[3, 0, 2, 0] = 5.0
+    passage = {"W_3": np.array([2029.5, 2030.0, 2029.5, np.inf])}
     seen = beliefs.believed(np.zeros(K), np.full(K, 0.25), log_evidence, truth, passage, AS_OF, DAYS)
     mine = foresight.alarm(seen, 0, 0)
-    assert [x["value"] for x in mine["sounds"].values()] == [0.0, 0.0, 0.5, 0.5]
-    # One world leaves a year, the other is never warned.
-    assert mine["years_to_W_3"] == [None, None, 1.0] and mine["in_time"]["value"] == 0.5
+    assert [x["value"] for x in mine["sounds"].values()] == pytest.approx([1 / 3, 1 / 3, 1 / 3])
+    assert mine["years_to_W_3"] == [None, None, 1.5] and mine["in_time"]["value"] == pytest.approx(1 / 3)
     other = foresight.alarm(seen, 0, 1)
     assert other["sounds"]["2029-01-01"]["value"] == 1.0 and other["years_to_W_3"] == [None] * 3
-    # Two worlds of one dynamic count as much as the one of the other: half of the two sound, and all of the one.
+    # Three worlds of one dynamic count as much as the one of the other.
     false = foresight.false_alarms(seen, 0)
-    assert false["2028-01-01"]["value"] == 0.0 and false["2029-01-01"]["value"] == pytest.approx(2 / 3)
-    assert false["2026-06-30"]["value"] is None
+    assert false["2028-01-01"]["value"] == 0.0 and false["2029-01-01"]["value"] == pytest.approx(3 / 4)
 
 
-def test_an_alarm_that_sounds_today_leaves_the_years_from_today():
-    odds, truth = np.array([0.6, 0.2, 0.1, 0.1]), np.array([0, 0, 1])
-    log_evidence = np.zeros((3, 1, 3, K))
-    log_evidence[:, 0, :, 1] = 5.0
-    passage = {"W_3": np.array([2029.5, 2026.25, np.inf])}
+def test_an_alarm_that_sounds_today_counts_from_today_unless_it_is_taken_back():
+    odds, truth = np.array([0.6, 0.2, 0.1, 0.1]), np.zeros(4, int)
+    log_evidence = np.zeros((4, 1, 3, K))
+    log_evidence[1, 0, 0, 1] = 5.0
+    log_evidence[2, 0, 1:, 1] = 5.0
+    # The last gets there before today.
+    passage = {"W_3": np.array([2029.5, 2029.5, 2029.5, 2026.25])}
     seen = beliefs.believed(np.zeros(K), odds, log_evidence, truth, passage, AS_OF, DAYS)
     mine = foresight.alarm(seen, 0, 0)
-    # The second world got there before today.
-    assert [x["value"] for x in mine["sounds"].values()] == [1.0, 0.0, 0.0, 0.0]
-    assert mine["years_to_W_3"] == [pytest.approx(3.0, abs=0.01)] * 3 and mine["in_time"]["value"] == 1.0
-    assert foresight.false_alarms(seen, 0)["2026-06-30"]["value"] == pytest.approx(0.25)
+    assert mine["in_time"]["value"] == pytest.approx(2 / 3)
+    # From 2028 on in the second, from today on in the first.
+    assert mine["years_to_W_3"] == [None, 1.5, pytest.approx(3.0, abs=0.01)]
+    # Before the first day that is looked at, only today's counts.
+    early = seen._replace(passage={"W_3": np.full(4, 2026.75)})
+    assert foresight.alarm(early, 0, 0)["years_to_W_3"] == [pytest.approx(0.25, abs=0.02)] * 3
 
 
 def test_shares_are_never_without_an_error():
@@ -134,15 +138,18 @@ def test_shares_are_never_without_an_error():
 def test_worlds_in_which_a_step_failed_count_nowhere():
     seen = gaussian_worlds(50, 40.0)
     lost = seen.log_posterior.copy()
-    lost[:10, 0, 1] = np.nan
-    seen = seen._replace(log_posterior=lost, log_evidence=np.where(np.isnan(lost), np.nan, seen.log_evidence))
-    mine = foresight.tier_records(seen, ["A"])[0]["by_dynamic"]["explosive"]
-    assert mine["told_apart"]["10"]["ever"]["value"] == mine["alarm"]["sounds"]["2028-01-01"]["value"] == 1.0
+    lost[:2, 0, 1] = np.nan
+    left, kept = beliefs.without_lost(seen._replace(log_posterior=lost))
+    assert (~kept).sum() == 2 and list(np.bincount(left.truth)) == [48, 50, 50, 50]
+    # Each dynamic counts as much as it is probable today, whatever was lost of it.
+    weight = np.bincount(left.truth, beliefs.weights(left))
+    np.testing.assert_allclose(weight, [0.4, 0.3, 0.2, 0.1])
     errors = np.zeros((50 * K, 1, len(DAYS)))
-    assert foresight.failures(seen, errors, 0, ["A"]) == []
-    lost[:12, 0, 1] = np.nan
+    assert foresight.failures(seen._replace(log_posterior=lost), errors, 1, ["A"]) == []
+    lost[:3, 0, 1] = np.nan
+    assert foresight.failures(seen._replace(log_posterior=lost), errors, 0, ["A"]) == []
     found = foresight.failures(seen._replace(log_posterior=lost), errors, 1, ["A"])
-    assert found == ["tier A: a step failed in 6% of the worlds"]
+    assert found == ["tier A: a step failed in 6% of the worlds of explosive"]
 
 
 def test_noise_is_that_of_worlds_drawn_from_today():

@@ -109,7 +109,7 @@ def of_truth(seen: Seen) -> np.ndarray:
 
 
 def told_apart(seen: Seen, tier: int, bar: float, rival: int | None = None) -> np.ndarray:
-    """First day, as a calendar year, on which the truth's Bayes factor passes a bar; inf for never, (world,).
+    """First day looked at on which the truth's Bayes factor passes a bar, a calendar year, inf for never.
 
     Parameters
     ----------
@@ -137,9 +137,16 @@ def first_day(holds: np.ndarray, days: Sequence[pd.Timestamp]) -> np.ndarray:
     return np.where(holds.any(axis=1), years[holds.argmax(axis=1)], np.inf)
 
 
-def known(seen: Seen, tier: int) -> np.ndarray:
-    """Worlds in which no step of a tier failed, (world,)."""
-    return ~np.isnan(seen.log_posterior[:, tier]).any(axis=(1, 2))
+def without_lost(seen: Seen) -> tuple[Seen, np.ndarray]:
+    """The worlds in which no step failed, under any tier on any day, and which these are, (world,)."""
+    kept = ~np.isnan(seen.log_posterior).any(axis=(1, 2, 3))
+    found = seen._replace(
+        truth=seen.truth[kept],
+        log_posterior=seen.log_posterior[kept],
+        log_evidence=seen.log_evidence[kept],
+        passage={m: x[kept] for m, x in seen.passage.items()},
+    )
+    return found, kept
 
 
 def iso(day: pd.Timestamp) -> str:

@@ -125,20 +125,29 @@ def advance(
     Returns
     -------
     Crowd
-        Under `new`.
+        Under `new`.  The evidence of a label of a data set is NaN where the change makes all its draws
+        impossible.
+
+    Raises
+    ------
+    ValueError
+        A weight changes of a row that is not among `changing`.
     """
     sets, K, islands, _, D = crowd.draws.shape
     of, s, groups = np.repeat(np.arange(sets), K), settings, sets * K
     chains = max(1, s.chains // K)
     old, new = (np.broadcast_to(w, (sets, w.shape[-1]))[of] for w in (old, new))
     part = changing or Changing(compiled, np.arange(new.shape[-1]))
+    if np.delete(old != new, part.where, axis=1).any():
+        raise ValueError("weights change of rows that are not among those that may")
     path = _Path(compiled, part, np.tile(crowd.labels, sets), of, seen, old, new, shared)
     mover = _Mover(Run(compiled, seed, s, None), path, crowd.step_size.ravel().copy())
 
     every, power = np.arange(groups), np.zeros(groups)
     x, factor = crowd.draws.reshape(groups, islands, -1, D), crowd.factor.reshape(groups, D, D).copy()
     change, steps = path.gain(every, x), list[tuple[np.ndarray, np.ndarray]]()
-    while len(some := np.flatnonzero(power < 1.0)):
+    lost = _impossible(change)
+    while len(some := np.flatnonzero((power < 1.0) & ~lost)):
         before = change[some]
         higher = np.array([_next(c, p, s.ess) for c, p in zip(before, power[some], strict=True)])
         step, power[some] = (higher - power[some])[:, None, None], higher
@@ -147,10 +156,11 @@ def advance(
         origin = origin.reshape(len(some), islands, chains, D)
         factor[some] = _sharpened(path, some, origin.mean(axis=(1, 2)), factor[some], step[..., 0])
         states = mover.move(some, origin, power, factor, s.sweeps)
-        if len(some) == groups:
-            # At first all move, and their number of draws changes.
-            x, change = states, np.zeros(states.shape[:-1])
+        if not steps:
+            # From now on there are as many draws as states; those of what is lost mean nothing.
+            x, change = np.zeros((groups, *states.shape[1:])), np.zeros((groups, *states.shape[1:-1]))
         x[some], change[some] = states, path.gain(some, states)
+        lost[some] = _impossible(change[some])
         pair = np.zeros((groups, *before.shape[1:])), np.zeros(change.shape)
         for full, gained in zip(pair, (before, change[some]), strict=True):
             full[some] = step * gained
@@ -161,7 +171,7 @@ def advance(
         x = np.concatenate([x, more], axis=2)
 
     found = jackknife_values(partial(carried, crowd.log_evidence.reshape(groups, islands), steps), islands)
-    shape = sets, K
+    found[lost], shape = np.nan, (sets, K)
     return Crowd(
         x.reshape(*shape, *x.shape[1:]),
         found.reshape(*shape, islands),
@@ -255,6 +265,11 @@ class _Mover(NamedTuple):
             found[mine[:count]] = kept[:count]
             self.step_size[those[:count]] = np.asarray(self.run.step_size)[:count]
         return found
+
+
+def _impossible(change: np.ndarray) -> np.ndarray:
+    """Groups with a change of the log likelihood (group, island, draw) that no draw survives, (group,)."""
+    return np.asarray((change < -1e200).all(axis=(1, 2)))
 
 
 def _next(change: np.ndarray, power: float, ess: float) -> float:

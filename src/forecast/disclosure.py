@@ -16,7 +16,7 @@ import pandas as pd
 
 from forecast import scenarios, selection
 from forecast.indicators import INDICATORS
-from forecast.observation import scores
+from forecast.observation import minutes, scores
 from forecast.schema import InputError, check_known, check_told, read_toml
 from forecast.vintages import Archive, decimal_year
 
@@ -110,14 +110,18 @@ def _series(
     if type(long) is not bool:
         raise InputError(f"{where}.long_tasks: give true or false; got {long!r}")
     kept = {k: v for k, v in fields.items() if k not in ("every", "long_tasks")}
-    scored = [i for one in INDICATORS.values() if one.prepare is scores for i in one.ids]
-    if fields.get("indicator") in scored and "n" not in fields:
-        raise InputError(f"{where}.n: give the number of tasks of the benchmark, as 500")
     days = pd.date_range(start, end, freq=pd.DateOffset(months=every))[1:]
     if days.empty:
         raise InputError(f"{where}.every: no date by {end:%Y-%m-%d}; give fewer months")
     # Values are simulated on the scale of the law, so a row must be a plain value.
     found = pd.DataFrame([scenarios.as_row(kept | {"date": d.date()}, where, archive) for d in days])
+    prepare, n = INDICATORS[str(found["indicator"].iat[0])].prepare, fields.get("n")
+    if prepare is scores and not (type(n) is int and n >= 1):
+        raise InputError(f"{where}.n: give the number of tasks of the benchmark, as 500; got {n!r}")
+    if long and prepare is not minutes:
+        raise InputError(f"{where}.long_tasks: only a time horizon has it; leave it out")
+    if not prepare(found).exact.all():
+        raise InputError(f"{where}.value: so high a value is but a bound; give one that can be measured")
     return found.assign(series=name, long_tasks=long, entity=[f"{name} {d:%Y-%m-%d}" for d in days])
 
 

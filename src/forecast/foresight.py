@@ -37,8 +37,8 @@ HYBRIDS = 20
 """Simulated worlds in which none of the dynamics is true."""
 GATE = {"noise": 1.0, "surprise": 0.001, "lost": 0.05}
 """Most the log probability of the truth in one world may err by, root mean square, nats; least probability
-that a calibrated engine gives as many truths next to no chance as were seen; most worlds in which a step may
-have failed, as a share."""
+that a calibrated engine gives as many truths next to no chance as were seen; largest share of the worlds of a
+dynamic in which a step may have failed."""
 NEXT_TO_NONE = 0.01
 """Probability below which a truth was given next to no chance."""
 LEVELS = (0.1, 0.5, 0.9)
@@ -81,13 +81,13 @@ def value(
         and ``rows``), ``warning`` (`warning_records`), ``reliability`` and ``slope`` (tier -> date ->
         `reliability` and `slope`), ``hybrid`` (`hybrid_record`), ``noise``, the standard error of the truth's
         log probability in one world on the last sound date, root mean square over worlds and tiers, nats, and
-        ``lost``, the number of worlds in which a step failed, which count nowhere.  What went wrong on a
-        date is carried on, so that nothing is told of the first date that fails and later ones.
+        ``lost``, the number of worlds in which a step failed by then, which count nowhere.  What went wrong
+        on a date is carried on, so that nothing is told of the first date that fails and later ones.
 
     Raises
     ------
     InputError
-        The first date fails.
+        The first date fails, or a milestone that is asked for is missing.
     """
     needed = {*BEFORE, *(m for pair in LEADS for m in pair)}
     if missing := sorted(needed - set(run.inputs.milestones)):
@@ -107,11 +107,11 @@ def value(
     sound = isos.index(next(iter(failed))) if failed else len(days)
     if not sound:
         raise InputError(f"{isos[0]}: {'; '.join(failed[isos[0]])}; take other tiers or a sharper posterior")
-    seen = beliefs.until(every_day, sound)
+    seen, kept_worlds = beliefs.without_lost(beliefs.until(every_day, sound))
     # No dynamic is the truth of these.
     nobody = np.full(len(of_hybrid), -1)
     every_hybrid = beliefs.believed(now, run.odds, of_hybrid.mean(-1), nobody, {}, today, days)
-    seen_hybrid = beliefs.until(every_hybrid, sound)
+    seen_hybrid, _ = beliefs.without_lost(beliefs.until(every_hybrid, sound))
     records = tier_records(seen, names, isos[sound:])
     for record in records:
         tier = plan.tiers[record["tier"]]
@@ -130,8 +130,8 @@ def value(
         "reliability": by_date(reliability, seen, names),
         "slope": by_date(slope, seen, names),
         "hybrid": hybrid_record(seen_hybrid, names),
-        "lost": int((~np.isfinite(added[:, :, :sound]).all(axis=(1, 2, 3, 4))).sum()),
-        "noise": noise(seen, errors[:, :, sound - 1].T),
+        "lost": int((~kept_worlds).sum()),
+        "noise": noise(seen, errors[kept_worlds, :, sound - 1].T),
     }
 
 
@@ -171,9 +171,11 @@ def failures(seen: Seen, errors: np.ndarray, day: int, names: Sequence[str]) -> 
     """
     found, weight = [], beliefs.weights(seen)
     for t, name in enumerate(names):
-        lost = float(np.isnan(seen.log_posterior[:, t, day]).any(axis=1).mean())
-        if lost > GATE["lost"]:
-            found.append(f"tier {name}: a step failed in {lost:.0%} of the worlds")
+        gone = np.isnan(seen.log_posterior[:, t, day]).any(axis=1)
+        lost = np.bincount(seen.truth, gone) / np.bincount(seen.truth)
+        if lost.max() > GATE["lost"]:
+            worst = list(DYNAMICS)[int(lost.argmax())]
+            found.append(f"tier {name}: a step failed in {lost.max():.0%} of the worlds of {worst}")
             continue
         error = noise(seen, errors[:, t, day])
         if not error <= GATE["noise"]:
@@ -240,15 +242,13 @@ def tier_records(seen: Seen, names: Sequence[str], later: Sequence[str] = ()) ->
             record[f"{key}_se"] = {iso: x["se"] for iso, x in zip(isos, each, strict=True)}
         record["false_alarms"] = false_alarms(seen, t)
         record["by_dynamic"] = {n: _of_dynamic(seen, t, k) for k, n in enumerate(DYNAMICS)}
-        record["in_time"] = {
-            f"{bar:g}": {m: in_time(seen, t, bar, m) for m in BEFORE if m in seen.passage} for bar in BARS
-        }
+        record["in_time"] = {f"{bar:g}": {m: in_time(seen, t, bar, m) for m in BEFORE} for bar in BARS}
         found.append(record)
     return found
 
 
 def _of_dynamic(seen: Seen, tier: int, k: int) -> dict[str, Any]:
-    mine = beliefs.known(seen, tier) & (seen.truth == k)
+    mine = seen.truth == k
     apart = {}
     for bar in BARS:
         day = beliefs.told_apart(seen, tier, bar)
@@ -275,20 +275,17 @@ def _plain(value: np.ndarray) -> tuple[float, float]:
 
 
 def in_time(seen: Seen, tier: int, bar: float, milestone: str) -> dict[str, Any]:
-    """Probability that the truth is told apart before a milestone, among worlds that pass it after today."""
+    """Probability that the truth is told apart before a milestone, among worlds that pass it after today.
+
+    On one of the days looked at, so that it never is before the first.
+    """
     when, day = seen.passage[milestone], beliefs.told_apart(seen, tier, bar)
-    counted = beliefs.weights(seen) * beliefs.known(seen, tier)
+    counted = beliefs.weights(seen)
     passes = np.isfinite(when) & (when > beliefs.as_years([seen.as_of])[0])
     return {
         "probability": figure(calibration.share(day < when, counted * passes)),
         "passes": figure(calibration.share(passes, counted)),
     }
-
-
-def _sounds(seen: Seen, tier: int) -> np.ndarray:
-    """Whether the engine gives alarm, today and on each day, (world, 1 + day)."""
-    now = np.full((len(seen.truth), 1), seen.today[EXPLOSIVE])
-    return np.concatenate([now, seen.posterior[:, tier, :, EXPLOSIVE]], axis=1) > ALARM
 
 
 def alarm(seen: Seen, tier: int, k: int) -> dict[str, Any]:
@@ -297,32 +294,37 @@ def alarm(seen: Seen, tier: int, k: int) -> dict[str, Any]:
     Returns
     -------
     dict
-        ``sounds``, date -> share of worlds in which it sounds then; ``years_to_W_3``, quantiles of the years
-        from the first day it sounds, today included, to W of 3; and ``in_time``, the share in which it sounds
-        before that; both among worlds that get there after today.
+        ``sounds``, date -> share of worlds in which it sounds then; ``in_time``, the share in which it sounds
+        on the last day before W of 3, today included; and ``years_to_W_3``, quantiles of the years from the
+        first day of that spell to W of 3, None where it does not sound; both among worlds that get there
+        after today.
     """
-    mine, holds, days = (
-        beliefs.known(seen, tier) & (seen.truth == k),
-        _sounds(seen, tier),
-        [seen.as_of, *seen.days],
-    )
-    first, when = beliefs.first_day(holds, days), seen.passage["W_3"]
-    passes = mine & np.isfinite(when) & (when > beliefs.as_years(days)[0])
+    mine, sounds = seen.truth == k, seen.posterior[:, tier, :, EXPLOSIVE] > ALARM
+    when, years = seen.passage["W_3"], beliefs.as_years([seen.as_of, *seen.days])
+    passes = mine & np.isfinite(when) & (when > years[0])
+    today = np.full((len(when), 1), seen.today[EXPLOSIVE] > ALARM)
+    holds = np.concatenate([today, sounds], axis=1)
+    last = (years < when[:, None]).sum(axis=1) - 1
+    silent = ~holds & (np.arange(len(years)) <= last[:, None])
+    start = np.where(silent, np.arange(len(years)), -1).max(axis=1) + 1
+    since = np.where(start <= last, years[np.minimum(start, len(years) - 1)], np.inf)
     return {
         "sounds": {
-            beliefs.iso(day): figure(calibration.share(x, mine)) for day, x in zip(days, holds.T, strict=True)
+            beliefs.iso(day): figure(calibration.share(x, mine))
+            for day, x in zip(seen.days, sounds.T, strict=True)
         },
-        "years_to_W_3": quantiles(when[passes] - first[passes]),
-        "in_time": figure(calibration.share(first < when, passes)),
+        "in_time": figure(calibration.share(np.isfinite(since), passes)),
+        # No warning at all is the least.
+        "years_to_W_3": quantiles(when[passes] - since[passes]),
     }
 
 
 def false_alarms(seen: Seen, tier: int) -> dict[str, Figure]:
     """Date -> share of worlds in which the alarm sounds that are not `explosive`."""
-    counted, days = beliefs.weights(seen) * beliefs.known(seen, tier), [seen.as_of, *seen.days]
+    counted, sounds = beliefs.weights(seen), seen.posterior[:, tier, :, EXPLOSIVE] > ALARM
     return {
         beliefs.iso(day): figure(calibration.share(seen.truth != EXPLOSIVE, counted * x))
-        for day, x in zip(days, _sounds(seen, tier).T, strict=True)
+        for day, x in zip(seen.days, sounds.T, strict=True)
     }
 
 

@@ -34,7 +34,7 @@ def tables(found: Mapping[str, Any]) -> RenderableType:
         *(Text(f"{date} failed its gate: {'; '.join(why)}.") for date, why in found["failed"].items()),
         _apart(found["tiers"], found["until"]),
         _in_time(found["tiers"], found["until"]),
-        _warning(found["warning"], found["tiers"][0], found["as_of"], found["until"]),
+        _warning(found["warning"], found["tiers"][0], found["until"]),
         _reliability(found["reliability"], found["slope"], found["until"]),
         _hybrid(found["hybrid"], found["until"]),
     )
@@ -97,7 +97,7 @@ def _in_time(tiers: Sequence[Mapping[str, Any]], last: str) -> RenderableType:
     )
 
 
-def _warning(warning: Mapping[str, Any], first: Mapping[str, Any], today: str, last: str) -> RenderableType:
+def _warning(warning: Mapping[str, Any], first: Mapping[str, Any], last: str) -> RenderableType:
     pairs = list(next(iter(warning.values())))
     rows = []
     for name, mine in warning.items():
@@ -106,22 +106,22 @@ def _warning(warning: Mapping[str, Any], first: Mapping[str, Any], today: str, l
             [
                 name,
                 *(f"{_span(mine[p]['years'])} ({mine[p]['passes']['value']:.0%})" for p in pairs),
-                *(cell(alarm["sounds"][day]) for day in (today, last)),
+                cell(alarm["sounds"][last]),
+                cell(alarm["in_time"]),
                 _span(alarm["years_to_W_3"]),
             ]
         )
-    false = [cell(first["false_alarms"][day]) for day in (today, last)]
-    rows.append(["false, of those that sound", *("" for _ in pairs), *false, ""])
+    rows.append(["false alarms", *("" for _ in pairs), cell(first["false_alarms"][last]), "", ""])
     columns = (
         "true dynamic",
         *(f"years {p}" for p in pairs),
-        f"alarm on {today}",
-        f"on {last}",
-        "years from first alarm to W_3",
+        f"alarm on {last}",
+        "alarm when W_3 comes",
+        "years it has stood then",
     )
     return table(
-        "How much warning? 10/50/90 % of years, share of worlds that pass both; and the alarm that "
-        f"P(explosive) is above one half, under {first['tier']}",
+        "How much warning? 10/50/90 % of years and share of today's draws that pass both; then, of simulated "
+        f"worlds, the alarm that P(explosive) is above one half under {first['tier']}, today's included",
         columns,
         rows,
     )

@@ -111,6 +111,8 @@ def _join(parts: list[tuple[np.ndarray, Array]]) -> Array:
 class Shortfall(NamedTuple):
     """y = mu - Exponential(mean scale) + N(0, sd^2): a frontier, a shortfall from it, and noise.
 
+    Bounds are lower ones.
+
     Source: the exponentially modified normal; the standard form of a stochastic frontier (Aigner,
     Lovell & Schmidt 1977).
     """
@@ -120,8 +122,14 @@ class Shortfall(NamedTuple):
     scale: Array
 
     def logp(self, y: Observed, at: Array) -> Array:
-        """Log density of each row, (row,)."""
-        return _log_ex(self.mu - at, self.sd, self.scale)
+        """Log density, or log probability of the bound, of each row, (row,)."""
+        x, value = self.mu - at, np.flatnonzero(y.exact)
+        if len(value) == len(y.low):
+            return _log_ex(x, self.sd, self.scale)
+        parts = []
+        for rows, log_p in ((value, _log_ex), (np.flatnonzero(~y.exact), _log_ex_cdf)):
+            parts.append((rows, log_p(x[..., rows], self.sd[..., rows], self.scale[..., rows])))
+        return _join(parts)
 
     def draw(self, rng: np.random.Generator, y: Observed) -> np.ndarray:
         """One draw per row, (row,)."""

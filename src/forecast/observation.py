@@ -24,6 +24,8 @@ HORIZON_CEILING = 960.0
 """Minutes above which METR calls its time horizons unreliable; longer ones are right-censored."""
 BEST_SCORE = 0.97
 """Score of a perfect model on a benchmark: the rest are broken or mislabelled items."""
+SATURATED = 4.0
+"""Sampling errors under the best score from which a score says only that the true one is above."""
 LEADERS = ("OpenAI", "Anthropic", "Google")
 """Developers whose flagships share one mean shortfall from the frontier; the others share another."""
 
@@ -327,10 +329,16 @@ def score(y: np.ndarray, se: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return special.logit(y / BEST_SCORE), BEST_SCORE / (y * (BEST_SCORE - y)) * se
 
 
-def solved(k: np.ndarray, n: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """`score` of k of n items, y = (k + 1/2)/(n + 1), with its sampling error."""
-    y = np.clip((k + 0.5) / (n + 1), 1e-4, BEST_SCORE - 1e-3)
-    return score(y, np.sqrt(y * (1 - y) / n))
+def solved(k: np.ndarray, n: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """`score` of k of n items, y = (k + 1/2)/(n + 1), with its sampling error, and whether it is but a bound.
+
+    A perfect model scores y within some `SATURATED` errors of u, where logits stretch without end and the
+    error of one says nothing of how far above the truth may be: there the true score is above the edge.
+    """
+    y = (k + 0.5) / (n + 1)
+    edge = BEST_SCORE - SATURATED * np.sqrt(BEST_SCORE * (1 - BEST_SCORE) / n)
+    y = np.clip(np.minimum(y, edge), 1e-4, BEST_SCORE - 1e-3)
+    return *score(y, np.sqrt(y * (1 - y) / n)), (k + 0.5) / (n + 1) > edge
 
 
 def scores(rows: pd.DataFrame) -> Observed:
@@ -338,9 +346,10 @@ def scores(rows: pd.DataFrame) -> Observed:
     n = rows["n"].to_numpy(float)
     share = rows["value"].to_numpy(float) / 100
     below, above = standard_errors(rows, lambda v: v / 100)
-    pairs = zip(solved(share * n, n), score(share, (below + above) / 2), strict=True)
-    value, se = (np.where(np.isnan(n), stated, counted) for counted, stated in pairs)
-    return Observed(value, value, se, se, np.nan_to_num(n))
+    *counted, full = solved(share * n, n)
+    stated = score(share, (below + above) / 2)
+    value, se = (np.where(np.isnan(n), x, y) for x, y in zip(stated, counted, strict=True))
+    return Observed(value, np.where(full, np.inf, value), se, se, np.nan_to_num(n))
 
 
 def combined_sd(y: Observed, least: float) -> np.ndarray:

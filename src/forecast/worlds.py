@@ -59,7 +59,7 @@ class Published(NamedTuple):
     score_se: np.ndarray
     """Standard errors of scores, as in `model.laws`; 0 for other rows."""
     above: np.ndarray
-    """Whether all that is known is that the value is above the ceiling of its indicator."""
+    """Whether all that is known is that the value is above a ceiling."""
 
     def of(self, some: np.ndarray) -> Published:
         """Of some worlds alone."""
@@ -108,13 +108,13 @@ class Setup:
         """Number of islands the engine starts from; the others make worlds."""
         return self.start.shape[1]
 
-    def spread(self, planned: np.ndarray, today: np.ndarray) -> np.ndarray:
+    def on_rows(self, planned: np.ndarray, today: np.ndarray) -> np.ndarray:
         """Values for the model's rows, (..., row), from those of planned rows (..., row) and of today's."""
         return np.where(self.origin < 0, today, planned[..., self.origin])
 
     def counts(self, counted: np.ndarray) -> np.ndarray:
         """Which of the model's rows count where some planned ones do, as 0 and 1, (row,)."""
-        return self.spread(counted, np.ones(len(self.rows)))
+        return self.on_rows(counted, np.ones(len(self.rows)))
 
     def weight(self, counted: np.ndarray, above: np.ndarray) -> np.ndarray:
         """Weights of the model's rows where some planned ones count, (world, row).
@@ -128,7 +128,7 @@ class Setup:
         above
             As in `Published`.
         """
-        return self.counts(counted) * (self.spread(above, self.bound) == self.bound)
+        return self.counts(counted) * (self.on_rows(above, self.bound) == self.bound)
 
 
 def prepare(run: Run, plan: Plan, report: inference.Progress | None = None) -> Setup:
@@ -170,11 +170,12 @@ def _prepared(run: Run, plan: Plan) -> Setup:
 
 
 def _bounds(planned: pd.DataFrame) -> pd.DataFrame:
-    """For each planned row that a value above the ceiling would turn into a bound, that bound."""
+    """For each planned row that a high value would turn into a bound, that bound."""
     capped = planned[_is_read(planned, obs.minutes) & ~planned["long_tasks"]]
     # Errors are relative, and twice the ceiling is above it.
     far = capped[["value", "lower", "upper"]].mul(2 * obs.HORIZON_CEILING / capped["value"], axis=0)
-    return capped.assign(**far, ceiling=True)
+    full = planned[_is_read(planned, obs.scores)].assign(value=100.0)
+    return pd.concat([capped.assign(**far), full]).assign(ceiling=True)
 
 
 def _is_read(rows: pd.DataFrame, prepare: Callable[[pd.DataFrame], Observed]) -> np.ndarray:
@@ -187,19 +188,22 @@ def publish(
 ) -> Published:
     """What a plan's rows would say at each draw of the parameters of a dynamic."""
     laws = readings.laws(rows, readings.at_draws(dynamic, theta, model.fit_grid(rows)))
-    ends = np.cumsum([len(seen.low) for _, seen in laws])
-    drawn = []
-    for (law, seen), scored in zip(laws, _is_read(rows, obs.scores)[ends - 1], strict=True):
+    long, parts, first = rows["long_tasks"].to_numpy(), [], 0
+    for law, seen in laws:
+        mine = slice(first, first := first + len(seen.low))
+        prepare = INDICATORS[str(rows["indicator"].iat[mine.start])].prepare
         one = type(law)(*np.broadcast_arrays(*law))
-        drawn.append(_scores(one, seen, rng) if scored else (x := one.draw(rng, seen), np.zeros(x.shape)))
-    value, score_se = (np.concatenate(parts, axis=1) for parts in zip(*drawn, strict=True))
-    capped = _is_read(rows, obs.minutes) & ~rows["long_tasks"].to_numpy()
-    above = capped & (value > np.log(obs.HORIZON_CEILING))
-    return Published(value, score_se, above)
+        if prepare is obs.scores:
+            parts.append(Published(*_scores(one, seen, rng)))
+            continue
+        value = one.draw(rng, seen)
+        capped = (value > np.log(obs.HORIZON_CEILING)) & ~long[mine] & (prepare is obs.minutes)
+        parts.append(Published(value, np.zeros(value.shape), capped))
+    return Published(*(np.concatenate(x, axis=1) for x in zip(*parts, strict=True)))
 
 
-def _scores(law: Any, seen: Observed, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """Scores and their standard errors from the items solved, as `observation.scores` reads them."""
+def _scores(law: Any, seen: Observed, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Scores from the number of items solved, as `observation.solved` reads it."""
     # What a law adds to the sampling error is there before items are counted.
     spread = np.sqrt(np.maximum(law.sd**2 - seen.se_low**2, 0.0))
     share = obs.BEST_SCORE * expit(law._replace(sd=spread).draw(rng, seen))
@@ -308,15 +312,15 @@ def follow(
 def data_of(setup: Setup, published: Published) -> dict[str, np.ndarray]:
     """Data of the model in each of some worlds but weights: name -> (world, row)."""
     own = setup.compiled.data
-    value = np.where(setup.bound, own["value"], setup.spread(published.value, own["value"]))
-    return {"value": value, "score_se": setup.spread(published.score_se, own["score_se"])}
+    value = np.where(setup.bound, own["value"], setup.on_rows(published.value, own["value"]))
+    return {"value": value, "score_se": setup.on_rows(published.score_se, own["score_se"])}
 
 
 def _start(setup: Setup, size: int, seed: int) -> crowd.Crowd:
     """In each of some worlds, some of the draws the engine starts from."""
     rng = np.random.default_rng(seed)
     K, islands, count, _ = setup.start.shape
-    some = rng.integers(count, size=(size, K, islands, START, 1))
+    some = rng.random((size, K, islands, count, 1)).argsort(axis=3)[:, :, :, :START]
     return crowd.begin(np.take_along_axis(setup.start[None], some, axis=3), FIRST_STEP)
 
 
