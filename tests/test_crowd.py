@@ -24,16 +24,20 @@ NONE, ALL = np.zeros(ROWS), np.ones(ROWS)
 SETTINGS = Settings(islands=ISLANDS, chains=64, final_sweeps=2)
 
 
-@pytest.fixture(scope="module")
-def compiled():
-    """y = gain of the label * A b + noise, b ~ N(0, 1), values and weights given for each particle."""
+def program(rows):
+    """y = gain of the label * A b + noise, b ~ N(0, 1), values and weights of some rows given for each particle."""
     with pm.Model() as model:
-        value, weight = pm.Data("value", Y[0]), pm.Data("weight", ALL)
+        value, weight = pm.Data("value", Y[0, rows]), pm.Data("weight", ALL[rows])
         label = pm.Categorical("label", p=[0.5, 0.5])
         b = pm.Normal("b", 0.0, 1.0, shape=DIMENSION)
-        mean = pt.as_tensor(GAINS)[label] * pt.dot(A, b)
+        mean = pt.as_tensor(GAINS)[label] * pt.dot(A[rows], b)
         pm.Potential("seen", (weight * pm.logp(pm.Normal.dist(mean, NOISE), value)).sum())
     return compile_model(model, each=("value", "weight"))
+
+
+@pytest.fixture(scope="module")
+def compiled():
+    return program(np.arange(ROWS))
 
 
 @pytest.fixture(scope="module")
@@ -106,6 +110,48 @@ def test_other_coordinates_carry_draws_and_covariance(start):
         np.testing.assert_allclose(found.factor[i, 0] @ found.factor[i, 0].T, root @ root.T, rtol=1e-9)
         spread = found.factor[i, 1] @ found.factor[i, 1].T
         np.testing.assert_allclose(np.diag(spread), np.sinh(1.0) ** 2, rtol=0.2)
+
+
+def test_only_rows_that_may_change_are_read_to_weigh_a_step(start):
+    """A model of some rows alone, interleaved with the others, and weights that differ from set to set."""
+    where = np.array([1, 4, 5, 8, 9, 11])
+    whole, part = program(np.arange(ROWS)), program(where)
+    fixed = np.setdiff1d(np.arange(ROWS), where)
+    old = np.zeros(ROWS)
+    old[fixed] = 1.0
+    first = crowd.advance(whole, 1, start, {"value": Y}, NONE, old, {}, SETTINGS)
+    new = np.tile(old, (SETS, 1))
+    new[:, where] = RNG.integers(0, 2, (SETS, len(where)))
+    changing = crowd.Changing(part, where)
+    found = crowd.advance(whole, 2, first, {"value": Y}, old, new, {}, SETTINGS, changing)
+    value, error = zip(*map(mean_evidence, found.log_evidence), strict=True)
+    pooled = np.sqrt(np.mean(np.square(error)))
+    assert pooled < 0.2
+    for i in range(SETS):
+        for k, gain in enumerate(GAINS):
+            evidence, mean, sd = exact(Y[i], gain, new[i])
+            assert abs(value[i][k] - evidence) < 4.5 * pooled
+            assert found.draws[i, k].reshape(-1, DIMENSION).mean(axis=0) == pytest.approx(
+                mean, abs=0.3 * sd.max()
+            )
+    with pytest.raises(ValueError, match="not among those that may"):
+        crowd.advance(whole, 2, start, {"value": Y}, NONE, ALL, {}, SETTINGS, changing)
+
+
+def test_a_set_with_an_impossible_row_is_lost_alone(compiled, start):
+    value = Y.copy()
+    value[2, 0] = np.nan
+    found = crowd.advance(compiled, 1, start, {"value": value}, NONE, ALL, {}, SETTINGS)
+    lost = np.isnan(found.log_evidence).any(axis=(1, 2))
+    assert lost.tolist() == [False, False, True, False, False, False]
+    for i in np.flatnonzero(~lost):
+        for k, gain in enumerate(GAINS):
+            assert mean_evidence(found.log_evidence[i])[0][k] == pytest.approx(
+                exact(Y[i], gain, ALL)[0], abs=0.6
+            )
+    # It stays lost, and does not stop the others.
+    again = crowd.advance(compiled, 2, found, {"value": value}, ALL, SOME, {}, SETTINGS)
+    assert np.isnan(again.log_evidence).any(axis=(1, 2)).tolist() == lost.tolist()
 
 
 def test_same_seed_same_bits(compiled, start):

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from scipy import stats
+from scipy import special, stats
 
 from forecast import deviation as dev
 from forecast import indicators as ind
@@ -262,6 +262,42 @@ def test_score_without_a_count_takes_its_error_from_the_interval():
     z = stats.norm.ppf(0.84)
     assert y.low[0] == pytest.approx(np.log(0.28 / 0.69))
     assert y.se_low[0] == y.se_high[0] == pytest.approx((1 / 0.28 + 1 / 0.69) * (0.04 + 0.02) / 2 / z)
+
+
+@pytest.mark.parametrize("n", [75, 731])
+def test_once_nearly_all_tasks_are_solved_a_score_is_a_bound(n):
+    edge = 0.97 - 4 * np.sqrt(0.97 * 0.03 / n)
+    k = np.arange(n + 1)
+    y = [prepared("ladder", value=100 * x / n, n=float(n)) for x in k]
+    bound = np.array([not one.exact[0] for one in y])
+    np.testing.assert_array_equal(bound, (k + 0.5) / (n + 1) > edge)
+    for one in (one for one, full in zip(y, bound, strict=True) if full):
+        assert one.high[0] == np.inf and one.low[0] == pytest.approx(np.log(edge / (0.97 - edge)))
+
+
+@pytest.mark.parametrize("n", [75, 200, 731])
+@pytest.mark.parametrize("true", [-2.0, 0.0, 2.0, 3.0, 4.0, 6.0, 9.0, 12.0])
+def test_scores_do_not_speak_against_the_truth(n, true):
+    """No other logit than the true one explains scores of tasks solved at random better, on average."""
+    rng, size, spread, scale = np.random.default_rng(1), 4000, 0.3, 0.2
+    latent = true - rng.exponential(scale, size) + rng.normal(0.0, spread, size)
+    value, se, full = obs.solved(rng.binomial(n, 0.97 * special.expit(latent)), np.full(size, float(n)))
+    y = Observed(value, np.where(full, np.inf, value), se, se, np.full(size, float(n)))
+
+    def mean_log_p(mu: float) -> float:
+        law = Shortfall(np.full(size, mu), np.hypot(se, spread), np.full(size, scale))
+        return float(law.logp(y, y.at).mean())
+
+    best = max(mean_log_p(mu) for mu in np.linspace(-4, 14, 73))
+    assert best - mean_log_p(true) < 0.1
+
+
+def test_no_score_of_the_shipped_data_is_a_bound(selection):
+    scored = [n for n in selection.rows["indicator"] if INDICATORS[n].prepare is obs.scores]
+    assert all(
+        INDICATORS[n].prepare(selection.rows[selection.rows["indicator"] == n]).exact.all()
+        for n in dict.fromkeys(scored)
+    )
 
 
 def test_scores_of_nothing_and_of_everything_stay_finite():

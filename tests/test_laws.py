@@ -110,6 +110,21 @@ def test_shortfall_falls_behind_the_frontier_not_ahead():
 
 
 @pytest.mark.parametrize("ratio", RATIOS)
+def test_shortfall_above_a_bound_is_the_tail_of_the_sum(ratio):
+    x = np.linspace(-8, 8, 33)
+    got = shortfall(above(2.0 - 0.5 * x), 2.0, 0.5, ratio * 0.5)
+    np.testing.assert_allclose(got, stats.exponnorm.logcdf(0.5 * x, ratio, scale=0.5), rtol=1e-6, atol=1e-6)
+
+
+def test_shortfall_keeps_row_order_of_values_and_bounds():
+    both = seen([1.0, 0.5, 1.2, -0.3], [np.inf, 0.5, np.inf, -0.3])
+    got = shortfall(both, [1.0, 2.0, 0.0, 1.0], 0.5, 1.0)
+    values = shortfall(seen([0.5, -0.3]), [2.0, 1.0], 0.5, 1.0)
+    bounds = shortfall(above([1.0, 1.2]), [1.0, 0.0], 0.5, 1.0)
+    np.testing.assert_allclose(got, [bounds[0], values[0], bounds[1], values[1]], rtol=1e-12)
+
+
+@pytest.mark.parametrize("ratio", RATIOS)
 def test_split_shortfall_with_equal_sds_is_a_shortfall(ratio):
     y = seen(1.0 - 0.3 * SDS)
     np.testing.assert_allclose(
@@ -268,6 +283,11 @@ FAR = np.array([-60, -40, -26, -25.1, -24.9, -10, -3, -1, -0.1, 0.1, 1, 3, 10, 2
 def test_gradients_of_shortfall():
     x, ratio, sd = grid(FAR, RATIOS, [0.05, 2.0])
     check_slopes(shortfall, seen(1.0 - x * sd), 1.0, sd, ratio * sd)
+
+
+def test_gradients_of_censored_shortfall():
+    x, ratio, sd = grid(FAR, RATIOS, [0.05, 2.0])
+    check_slopes(shortfall, above(1.0 - x * sd), 1.0, sd, ratio * sd)
 
 
 def test_gradients_of_split_shortfall():

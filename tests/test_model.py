@@ -387,6 +387,19 @@ def test_weight_zero_removes_a_row(amdahl, point, rows):
         assert less["prior"] == pytest.approx(full["prior"])
 
 
+def test_errors_of_scores_are_data_where_asked_for(amdahl, point, rows, declared):
+    """With those that rows imply nothing changes; another one changes its row alone, as the law says."""
+    se = ind.prepared(rows).se_low
+    free = Evaluated(room.build(["amdahl"], rows, declared("amdahl"), [1.0], score_se=se))
+    expected = amdahl(point)["rows"]
+    np.testing.assert_allclose(free(point)["rows"], expected, rtol=1e-12)
+    scored = rows["indicator"].isin(["ladder", "messy_tasks"]).to_numpy()
+    i, other = np.flatnonzero(scored)[3], np.flatnonzero(~scored)[0]
+    free.set_data({"score_se": np.where(np.isin(np.arange(len(rows)), [i, other]), 2.0, se)})
+    changed = free(point)["rows"]
+    assert np.flatnonzero(np.abs(changed - expected) > 1e-9).tolist() == [i]
+
+
 def test_changed_priors_are_changed_data(amdahl, point, declared):
     before = declared("amdahl")
     changes: dict[str, Prior] = {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shutil
 from pathlib import Path
 
 import cloudpickle
@@ -193,21 +194,25 @@ def test_another_process_gets_what_a_setup_is_made_of(setup, monkeypatch):
 
 
 def test_stepping_agrees_with_reweighting(setup, made, days):
-    """On a first date, on a later one, and from tier to tier; one world of each dynamic."""
+    """On a first date, on two later ones, and from tier to tier; one world of each dynamic."""
+    three = days[1:6:2]
     some = np.arange(3, 160, 40)
     settings = dataclasses.replace(worlds.SETTINGS, chains=64)
     # Twice: errors of four islands are rough.
     both = [
-        worlds.follow(setup, made.published.of(some), NAMES, days[1:3], seed, settings)
+        worlds.follow(setup, made.published.of(some), NAMES, three, seed, settings)
         for seed in ("one", "other")
     ]
     stepped = np.concatenate(both, axis=-1)
-    expected = reweighted(setup, made.published.of(some), NAMES, days[1:3])
+    expected = reweighted(setup, made.published.of(some), NAMES, three)
     error = np.sqrt(sum(x.var(-1, ddof=1) / x.shape[-1] for x in (stepped, expected)))
     pooled_error = np.sqrt((error**2).mean(axis=0))
     away = np.abs(stepped.mean(-1) - expected.mean(-1))
     assert pooled_error.max() < 0.4
     assert (away < 4.5 * np.maximum(error, pooled_error)).all()
+    # What is too low or too high under all dynamics alike, world by world.
+    level = (stepped.mean(-1) - expected.mean(-1)).mean(axis=(1, 2, 3))
+    assert abs(level.mean()) < 0.2
 
 
 def test_the_engine_is_reliable_in_worlds_of_its_own_prior(setup, made, days, added):
@@ -299,6 +304,32 @@ def test_of_a_row_with_a_ceiling_either_the_value_counts_or_the_bound(capped, sh
         assert bound.any() == (capped.plan.rows["series"][i] != "long")
         np.testing.assert_array_equal((mine * bound).sum(axis=1), shown.above[:, i])
     assert not capped.weight(~everything, shown.above).any()
+
+
+def test_rows_of_today_stand_between_planned_ones_and_change_nothing(inputs, capped):
+    """With some rows stored, what a step weighs is what it adds to the likelihood of all rows."""
+    today = inputs.selection.rows.groupby("indicator").head(2).reset_index(drop=True)
+    everything = pd.concat([today, capped.plan.rows], ignore_index=True)
+    run = prior_run(inputs.worldviews["neutral"], everything, inputs, islands=8, draws=60)
+    stored = run.inputs.selection._replace(rows=today)
+    run = dataclasses.replace(run, inputs=dataclasses.replace(run.inputs, selection=stored))
+    setup = worlds.prepare(run, capped.plan)
+    assert (setup.origin < 0).sum() == len(today) and np.diff(setup.changing.where).max() > 1
+    one = worlds.simulate(setup, {}, 1, seed=1).published.of(np.array([0]))
+    data, counted = worlds.data_of(setup, one), np.arange(len(capped.plan.rows)) % 2 > 0
+    x, label = setup.start[1].reshape(-1, setup.start.shape[-1])[:20], np.ones(20, int)
+    shared = model.data_values(setup.declared) | {
+        "centring": dev.centring(setup.rows, setup.counts(~counted))
+    }
+
+    def likelihood(program, where, weight):
+        own = {n: np.repeat(v[:, where], 20, axis=0) for n, v in ({"weight": weight} | data).items()}
+        return log_density(program, x, label, {**program.data, **shared, **own})[1]
+
+    old, new = setup.weight(~counted, one.above), setup.weight(counted | ~counted, one.above)
+    whole = [likelihood(setup.compiled, slice(None), w) for w in (old, new)]
+    part = likelihood(setup.changing.compiled, setup.changing.where, new - old)
+    np.testing.assert_allclose(part, whole[1] - whole[0], rtol=1e-6, atol=1e-6)
 
 
 def test_the_engine_reads_simulated_rows_as_it_would_read_them_in_the_archive(capped, shown):
@@ -393,6 +424,44 @@ def test_the_value_of_disclosure_as_a_table(answered, command_line, monkeypatch)
     ):
         assert words in out
     assert "A: audited pace" in out and "nan" not in out
+
+
+def test_a_stored_answer_is_that_of_its_odds_its_tiers_and_their_order(
+    answered, made, added, command_line, monkeypatch, tmp_path
+):
+    calls = []
+
+    def follow_all(*a, **k):
+        calls.append(a)
+        return np.concatenate([added, added[: foresight.HYBRIDS]])
+
+    monkeypatch.setattr(worlds, "follow_all", follow_all)
+    priors = tmp_path / "priors"
+    shutil.copytree(ROOT / "priors", priors)
+    turned = [*answered[:-4], "--tier", "B", "--tier", "A"]
+    other = [*answered, "--priors", priors]
+    for words, expected in (
+        (answered, 1),
+        (answered, 1),
+        (turned, 2),
+        (turned, 2),
+        (answered, 2),
+        (other, 2),
+    ):
+        code, _, err = command_line(*words, "--format", "json")
+        assert code == 0, err
+        assert len(calls) == expected
+    file = priors / "neutral.toml"
+    odds = file.read_text(encoding="utf-8").replace("explosive = 0.25", "explosive = 0.20")
+    file.write_text(odds.replace("decaying = 0.25", "decaying = 0.30"), encoding="utf-8")
+    code, _, err = command_line(*other, "--format", "json")
+    assert code == 0 and len(calls) == 3, err
+
+
+def test_a_missing_milestone_is_told(answered, setup, command_line, monkeypatch):
+    monkeypatch.delitem(setup.run.inputs.milestones, "W_3")
+    code, out, err = command_line(*answered)
+    assert code == 2 and not out and "milestones.toml: no W_3" in err
 
 
 def test_a_milestone_that_no_world_passes_is_a_dash(answered, made, command_line, monkeypatch):
