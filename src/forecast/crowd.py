@@ -210,10 +210,8 @@ class _Path(NamedTuple):
 
     def gain(self, some: np.ndarray, x: np.ndarray) -> np.ndarray:
         """Log likelihood of the change at draws of some groups, (group, island, draw)."""
-        label, data = self.change(some, x.shape[1] * x.shape[2])
-        return log_density(self.changing.compiled, x.reshape(-1, x.shape[-1]), label, data)[1].reshape(
-            x.shape[:-1]
-        )
+        flat, own = x.reshape(-1, x.shape[-1]), self.change(some, x.shape[1] * x.shape[2])
+        return log_density(self.changing.compiled, flat, *own)[1].reshape(x.shape[:-1])
 
     def _data(
         self, program: Compiled, rows: np.ndarray | slice, some: np.ndarray, weight: np.ndarray, count: int
