@@ -13,6 +13,7 @@ from functools import partial
 from typing import NamedTuple
 
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 from forecast.bridge import carried, jackknife_values
 from forecast.compilation import Compiled, Metric, in_blocks, log_density
@@ -292,7 +293,9 @@ def _sharpened(
     _, found = in_blocks(
         lambda x, k, own: program.slope(x, k, own, likelihood), (points, label), data, program.each
     )
-    slope = np.nan_to_num(found.astype(float), posinf=0.0, neginf=0.0).reshape(away.shape) @ factor
-    bent = slope[:, :1] - slope[:, 1:]
-    curvature, axes = np.linalg.eigh((bent + np.swapaxes(bent, -1, -2)) / 2)
-    return _lower(factor @ (axes / np.sqrt(1 + step * np.maximum(curvature, 0.0))[:, None]))
+    slope = np.nan_to_num(found.astype(float), posinf=0.0, neginf=0.0).reshape(away.shape)
+    # Of so small matrices threads do nothing but wait for one another, where others are at work for seconds.
+    with threadpool_limits(limits=1, user_api="blas"):
+        bent = (slope[:, :1] - slope[:, 1:]) @ factor
+        curvature, axes = np.linalg.eigh((bent + np.swapaxes(bent, -1, -2)) / 2)
+        return _lower(factor @ (axes / np.sqrt(1 + step * np.maximum(curvature, 0.0))[:, None]))
