@@ -12,6 +12,7 @@ from forecast import crowd
 from forecast.compilation import Metric, compile_model, log_densities, log_density
 from forecast.evidence import mean_evidence
 from forecast.inference import Settings
+from forecast.particles import Particles, next_power
 from forecast.sweeps import Run
 
 SETS, ROWS, DIMENSION, NOISE, ISLANDS = 6, 12, 3, 0.7, 4
@@ -85,6 +86,18 @@ def test_every_set_gets_its_evidence_and_draws_in_one_step_and_in_two(compiled, 
                 flat = found.draws[i, k].reshape(-1, DIMENSION)
                 assert flat.mean(axis=0) == pytest.approx(mean, abs=0.25 * sd.max())
                 assert flat.std(axis=0) == pytest.approx(sd, rel=0.2)
+
+
+def test_strides_of_many_groups_are_those_of_each():
+    change = RNG.normal(scale=[[[0.1]], [[2.0]], [[30.0]], [[1e4]], [[3.0]]], size=(5, ISLANDS, 50))
+    change[4, :2] = -1e300
+    power = np.array([0.0, 0.0, 0.3, 0.0, 0.0])
+    found = crowd._next(change, power, 0.4)
+    for one, at, expected in zip(change, power, found, strict=True):
+        nothing = np.zeros((*one.shape, 1))
+        cloud = Particles(nothing, nothing, one[..., None])
+        assert next_power(cloud, np.zeros(1), at, 0.4) == pytest.approx(expected, rel=1e-6)
+    assert found[0] == 1.0 and (found > power).all()
 
 
 def test_the_covariance_follows_what_is_brought_in(compiled, start):

@@ -17,7 +17,7 @@ from threadpoolctl import threadpool_limits
 
 from forecast.bridge import carried, jackknife_values
 from forecast.compilation import Compiled, Metric, in_blocks, log_density
-from forecast.particles import Particles, by_island, moments, next_power, resampled
+from forecast.particles import by_island, moments, resampled
 from forecast.sweeps import Data, Run, Settings
 
 OWN = ("value", "weight")
@@ -150,7 +150,7 @@ def advance(
     lost = _impossible(change)
     while len(some := np.flatnonzero((power < 1.0) & ~lost)):
         before = change[some]
-        higher = np.array([_next(c, p, s.ess) for c, p in zip(before, power[some], strict=True)])
+        higher = _next(before, power[some], s.ess)
         step, power[some] = (higher - power[some])[:, None, None], higher
         chosen = resampled(mover.run.rng, step * before, chains).reshape(len(some), -1, 1)
         origin = np.take_along_axis(x[some].reshape(len(some), -1, D), chosen, axis=1)
@@ -271,11 +271,22 @@ def _impossible(change: np.ndarray) -> np.ndarray:
     return np.asarray((change < -1e200).all(axis=(1, 2)))
 
 
-def _next(change: np.ndarray, power: float, ess: float) -> float:
-    """Next power of one label of one data set, with the change at its draws, (island, draw)."""
-    nothing = np.zeros((*change.shape, 1))
-    part = Particles(nothing, nothing, change[..., None])
-    return 1.0 if power == 1.0 else next_power(part, np.zeros(1), power, ess)
+def _next(change: np.ndarray, power: np.ndarray, ess: float) -> np.ndarray:
+    """`particles.next_power` of many groups at once, (group,), from the change at draws (group, ...)."""
+    flat = change.reshape(len(change), -1)
+
+    def enough(new: np.ndarray) -> np.ndarray:
+        log_w = (new - power)[:, None] * flat
+        w = np.exp(log_w - log_w.max(axis=1, keepdims=True))
+        return np.asarray(w.sum(axis=1) ** 2 >= ess * flat.shape[1] * (w**2).sum(axis=1))
+
+    low, high, last = power, np.ones(len(power)), enough(np.ones(len(power)))
+    for _ in range(30):
+        wide = (low > 0) & (high > 2 * low)
+        middle = np.where(wide, np.sqrt(low * high), 0.5 * (low + high))
+        fits = enough(middle)
+        low, high = np.where(fits, middle, low), np.where(fits, high, middle)
+    return np.where(last, 1.0, np.where(low > power, low, high))
 
 
 def _sharpened(
