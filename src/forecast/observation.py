@@ -335,10 +335,10 @@ def solved(k: np.ndarray, n: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.nda
     A perfect model scores y within some `SATURATED` errors of u, where logits stretch without end and the
     error of one says nothing of how far above the truth may be: there the true score is above the edge.
     """
-    y = (k + 0.5) / (n + 1)
+    share = (k + 0.5) / (n + 1)
     edge = BEST_SCORE - SATURATED * np.sqrt(BEST_SCORE * (1 - BEST_SCORE) / n)
-    y = np.clip(np.minimum(y, edge), 1e-4, BEST_SCORE - 1e-3)
-    return *score(y, np.sqrt(y * (1 - y) / n)), (k + 0.5) / (n + 1) > edge
+    y = np.clip(np.minimum(share, edge), 1e-4, BEST_SCORE - 1e-3)
+    return *score(y, np.sqrt(y * (1 - y) / n)), share > edge
 
 
 def scores(rows: pd.DataFrame) -> Observed:

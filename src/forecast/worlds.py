@@ -364,21 +364,18 @@ def follow_all(
     size = len(published.value)
     every = {int(those[0]): those for those, _ in crowd.batches(size)}
     place = {first: kept / f"{first}.json" for first in every}
-    done = {first for first, path in place.items() if runs.recall(path) is not None}
-    jobs = (
+    done = {first: seen for first, path in place.items() if (seen := runs.recall(path)) is not None}
+    jobs = [
         (setup, published.of(those), tiers, days, f"{seed} worlds from {first}", place[first], first)
         for first, those in every.items()
         if first not in done
-    )
-    for first in each(_follow, jobs):
-        done.add(first)
+    ]
+    for first, seen in each(_follow, jobs):
+        done[first] = seen
         if report:
             report("following worlds", len(done) / len(every))
-    found = np.zeros((size, len(tiers), len(days), len(DYNAMICS), setup.half))
-    for first, path in place.items():
-        mine = found[first : first + len(every[first])]
-        mine[:] = np.array(runs.recall(path), float)[: len(mine)]
-    return found
+    # The last batch is filled up.
+    return np.concatenate([np.array(done[first], float) for first in every])[:size]
 
 
 def _follow(
@@ -389,13 +386,14 @@ def _follow(
     seed: str,
     path: Path,
     first: int,
-) -> int:
+) -> tuple[int, Any]:
     """`follow` one batch and keep what was learnt, as JSON has it: None where a step failed."""
     found = follow(setup, published, tiers, days, seed)
     listed = found.astype(object)
     listed[~np.isfinite(found)] = None
-    runs.remember(path, listed.tolist())
-    return first
+    kept = listed.tolist()
+    runs.remember(path, kept)
+    return first, kept
 
 
 def dates(as_of: str, count: int, months: Collection[int] = (1, 7)) -> list[pd.Timestamp]:
