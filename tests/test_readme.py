@@ -10,6 +10,7 @@ from typer.testing import CliRunner
 
 from forecast import dynamics, indicators
 from forecast.cli import app
+from forecast.disclosure import load_plan
 from forecast.prediction import load_milestones
 from forecast.worldviews import known_parameters, load_worldview, load_worldviews
 
@@ -104,6 +105,15 @@ def test_the_milestone_example_is_sound(tmp_path):
     path = tmp_path / "milestones.toml"
     path.write_text(example, encoding="utf-8")
     assert len(load_milestones(path)) == 1
+
+
+def test_the_disclosure_example_is_sound(tmp_path, archive):
+    example = next(b for b in blocks("toml") if "[tiers.E]" in b)
+    path = tmp_path / "disclosure.toml"
+    shipped = (ROOT / "data" / "disclosure.toml").read_text(encoding="utf-8")
+    path.write_text(f"{shipped}\n{example}", encoding="utf-8")
+    tiers = load_plan(path, archive, "2026-06-30", "2028-01-01").tiers
+    assert set(tiers["D"].series) ^ set(tiers["E"].series) == {"audited_pace", "audited_pace_twice_a_year"}
 
 
 @pytest.mark.parametrize(

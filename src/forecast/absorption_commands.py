@@ -32,7 +32,7 @@ def explain(
     ] = None,
     as_of: AsOf = None,
     refit: Annotated[
-        bool, typer.Option("--refit", help="Also compute what stored draws cannot tell; takes minutes, once.")
+        bool, typer.Option("--refit", help="Also compute what stored draws cannot tell: half an hour, once.")
     ] = False,
     store: StoreOption = Path("runs"),
     output: FormatOption = Format.table,

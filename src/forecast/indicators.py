@@ -427,7 +427,7 @@ def human_share(
         param(Normal(0.0, 0.3), "logit", "measurement", "human working time against required tasks"),
     ],
 ) -> Law:
-    """Logit of the human share of working time on today's research = logit H + offset."""
+    """Logit of the human share of working time on current research = logit H + offset."""
     xp = array_module(read.d50)
     log_H = xp.minimum(read.at("log_H"), -1e-9)
     mu = log_H - xp.log(-xp.expm1(log_H)) + time_offset
