@@ -14,7 +14,7 @@ from forecast.schema import InputError
 SHIPPED = Path(__file__).parents[1] / "data" / "disclosure.toml"
 HEAD = '[series.gap]\nindicator = "int_ext_gap_days"\nevery = 6\nvalue = 60.0\n'
 SCORES = '[series.gap]\nindicator = "swe_pro"\nevery = 6\nvalue = 60.0\n'
-LONG = '[series.gap]\nindicator = "metr_th50_v11"\nevery = 6\nvalue = 3000.0\nlong_tasks = true\n'
+LONG = '[series.gap]\nindicator = "metr_th50_v11"\nevery = 6\nvalue = 3000.0\nmost = 9600.0\n'
 TIER = '[tiers.A]\ntitle = "t"\nreason = "r"\nseries = ["gap"]\n'
 
 
@@ -55,7 +55,6 @@ def test_every_row_is_a_plain_value(plan):
         (HEAD, "no tiers"),
         (HEAD + TIER + "[tier.B]\n", "unknown table 'tier'; did you mean 'tiers'"),
         (HEAD.replace("every = 6", "every = 0.5") + TIER, "series.gap.every: give whole months"),
-        (HEAD.replace("every = 6", "every = 48") + TIER, "no date by 2028-01-01"),
         (HEAD.replace("every", "evry") + TIER, "unknown field 'evry'; did you mean 'every'"),
         (HEAD.replace("int_ext", "int_ex") + TIER, "did you mean 'int_ext_gap_days'"),
         (HEAD + TIER.replace('"gap"', '"gapp"'), "unknown series 'gapp'; did you mean 'gap'"),
@@ -63,12 +62,30 @@ def test_every_row_is_a_plain_value(plan):
         (HEAD + TIER + TIER.replace("tiers.A", "tiers.B") + 'extends = "C"\n', "tiers.B.extends: unknown"),
         (HEAD + TIER + 'without = "gap"\n', "tiers.A.without: give a list"),
         (HEAD + "[tiers\n", "not TOML"),
-        (SCORES + TIER, "series.gap.n: give the number of tasks of the benchmark, as 500; got None"),
+        (SCORES + TIER, "series.gap.n: give the number of tasks or people, as 500; got None"),
+        (
+            SCORES.replace("swe_pro", "dropin_yes_share") + TIER,
+            "series.gap.n: give the number of tasks or people",
+        ),
+        (
+            SCORES.replace("swe_pro", "uplift_rct_time") + TIER,
+            "series.gap.interval: uplift_trial has no other",
+        ),
+        (
+            SCORES.replace("swe_pro", "ai_code_share").replace("60.0", "100.0") + TIER,
+            "so extreme a value is but",
+        ),
+        (HEAD.replace('"int_ext_gap_days"', '["a"]') + TIER, "has no observation model"),
+        (HEAD + TIER.replace('["gap"]', "[]"), "tiers.A.series: give at least one series"),
+        (HEAD + TIER.replace('["gap"]', '[["gap"]]'), "tiers.A.series: give a list of names"),
+        (HEAD + TIER + 'extends = ["A"]\n', "tiers.A.extends: unknown"),
         (SCORES + "n = 0\n" + TIER, "series.gap.n: give the number of tasks"),
         (SCORES + "n = true\n" + TIER, "series.gap.n: give the number of tasks"),
-        (HEAD + "long_tasks = true\n" + TIER, "series.gap.long_tasks: only a time horizon has it"),
-        (HEAD + "long_tasks = 1\n" + TIER, "series.gap.long_tasks: give true or false"),
-        (LONG + TIER, "series.gap.value: so high a value is but a bound"),
+        (HEAD + "most = 50.0\n" + TIER, "series.gap.most: give a number above the value; got 50.0"),
+        (HEAD + "least = 60.0\n" + TIER, "series.gap.least: give a number below the value; got 60.0"),
+        (HEAD + "most = true\n" + TIER, "series.gap.most: give a number above the value; got True"),
+        (SCORES + "n = 50\nmost = 80\n" + TIER, "series.gap.most: limits of a count follow from n"),
+        (LONG + TIER, "series.gap.value: so extreme a value is but a bound"),
     ],
 )
 def test_a_bad_file_is_refused_with_its_place(text, said, tmp_path, archive):
@@ -77,6 +94,16 @@ def test_a_bad_file_is_refused_with_its_place(text, said, tmp_path, archive):
     with pytest.raises(InputError, match=r"disclosure\.toml") as error:
         load_plan(path, archive, "2026-06-30", "2028-01-01")
     assert said in str(error.value) and "\n" not in str(error.value)
+
+
+def test_a_series_that_comes_later_matters_where_nothing_else_does(tmp_path, archive):
+    path = tmp_path / "disclosure.toml"
+    late = HEAD.replace("every = 6", "every = 48").replace("gap]", "late]")
+    path.write_text(HEAD + late + TIER + TIER.replace("tiers.A", "tiers.B").replace("gap", "late"), "utf-8")
+    plan = load_plan(path, archive, "2026-06-30", "2028-01-01")
+    assert set(plan.of(["A", "B"]).rows["series"]) == {"gap"}
+    with pytest.raises(InputError, match=r"tiers\.B: nothing is published by the last date"):
+        plan.of(["B"])
 
 
 def test_an_unknown_tier_is_told(plan):

@@ -11,13 +11,15 @@ import cloudpickle
 import numpy as np
 import pandas as pd
 import pytest
-from scipy.special import logsumexp
+from scipy.special import expit, logit, logsumexp
+from scipy.stats import norm
 
 from forecast import batch, beliefs, calibration, foresight, model, readings, scenarios, worlds
 from forecast import deviation as dev
 from forecast.compilation import log_density
 from forecast.disclosure import load_plan
 from forecast.dynamics import DYNAMICS
+from forecast.indicators import prepared
 from sampled import pooled, prior_run
 
 ROOT = Path(__file__).parents[1]
@@ -240,7 +242,20 @@ indicator = "metr_th50_v11"
 every = 6
 value = 300.0
 interval = [200.0, 450.0]
-long_tasks = true
+most = 1e99
+[series.time]
+indicator = "human_time_share"
+every = 6
+value = 50.0
+interval = [45.0, 55.0]
+least = 30.0
+most = 90.0
+[series.trial]
+indicator = "uplift_rct_time"
+every = 12
+value = -18.0
+interval = [-30.0, -5.0]
+least = -50.0
 [series.engineering]
 indicator = "swe_pro"
 every = 6
@@ -249,14 +264,14 @@ n = 50
 [tiers.A]
 title = "all"
 reason = "-"
-series = ["horizon", "long", "engineering"]
+series = ["horizon", "long", "time", "trial", "engineering"]
 """
 N = 50
 
 
 @pytest.fixture(scope="module")
 def capped(inputs, tmp_path_factory):
-    """Worlds of the prior with horizons that may be too long to be measured, and scores that may be too high."""
+    """Worlds of the prior with values that may be beyond what can be told, and scores that may be too high."""
     path = tmp_path_factory.mktemp("capped") / "disclosure.toml"
     path.write_text(CAPPED, encoding="utf-8")
     plan = load_plan(path, inputs.archive, "2026-06-30", "2028-01-01")
@@ -272,16 +287,28 @@ def shown(capped):
 
 def test_a_horizon_above_the_ceiling_is_a_bound_unless_tasks_are_long(capped, shown):
     series = capped.plan.rows["series"]
-    far, timed = shown.value > np.log(960.0), (series != "engineering").to_numpy()
+    far = shown.value > np.log(960.0)
     assert 0.2 < far[:, series == "horizon"].mean() < 0.95
-    np.testing.assert_array_equal(shown.above[:, timed], (far & (series == "horizon").to_numpy())[:, timed])
+    np.testing.assert_array_equal(shown.side[:, series == "horizon"], far[:, series == "horizon"])
+    assert not shown.side[:, series == "long"].any()
+
+
+def test_what_is_beyond_the_least_or_the_most_of_a_series_is_a_bound(capped, shown):
+    series = capped.plan.rows["series"]
+    time, speed = shown.value[:, series == "time"], shown.value[:, series == "trial"]
+    told = shown.side[:, series == "time"]
+    np.testing.assert_array_equal(told, np.select([time > logit(0.9), time < logit(0.3)], [1, -1]))
+    assert set(np.unique(told)) == {-1, 0, 1}
+    # Half of the time is twice the speed.
+    np.testing.assert_array_equal(shown.side[:, series == "trial"], speed > np.log(2.0))
+    assert 0 < shown.side[:, series == "trial"].mean() < 1
 
 
 def test_a_score_is_that_of_whole_tasks_with_their_error_unless_nearly_all_are_solved(capped, shown):
     scored = (capped.plan.rows["series"] == "engineering").to_numpy()
     assert (shown.score_se[:, ~scored] == 0).all()
     # y = (k + 1/2)/(n + 1) and its delta-method error, turned round.
-    value, full = shown.value[:, scored], shown.above[:, scored]
+    value, full = shown.value[:, scored], shown.side[:, scored] > 0
     y = 0.97 / (1 + np.exp(-value))
     k = y * (N + 1) - 0.5
     np.testing.assert_allclose(k[~full], np.round(k[~full]), atol=1e-6)
@@ -293,17 +320,18 @@ def test_a_score_is_that_of_whole_tasks_with_their_error_unless_nearly_all_are_s
     np.testing.assert_allclose(y[full], edge)
 
 
-def test_of_a_row_with_a_ceiling_either_the_value_counts_or_the_bound(capped, shown):
+def test_of_a_row_either_the_value_counts_or_a_bound(capped, shown):
     everything = np.ones(len(capped.plan.rows), bool)
-    weight = capped.weight(everything, shown.above)
-    assert weight.shape == (240, len(capped.plan.rows) + 6) and set(np.unique(weight)) == {0.0, 1.0}
-    for i in range(len(everything)):
+    weight = capped.weight(everything, shown.side)
+    assert set(np.unique(weight)) == {0.0, 1.0}
+    sides = {"horizon": {0, 1}, "long": {0, 1}, "time": {-1, 0, 1}, "trial": {0, 1}, "engineering": {0, 1}}
+    for i, series in enumerate(capped.plan.rows["series"]):
         mine = weight[:, capped.origin == i]
         np.testing.assert_array_equal(mine.sum(axis=1), 1.0)
-        bound = capped.bound[capped.origin == i]
-        assert bound.any() == (capped.plan.rows["series"][i] != "long")
-        np.testing.assert_array_equal((mine * bound).sum(axis=1), shown.above[:, i])
-    assert not capped.weight(~everything, shown.above).any()
+        side = capped.side[capped.origin == i]
+        assert sorted(side) == sorted(sides[series])
+        np.testing.assert_array_equal((mine * side).sum(axis=1), shown.side[:, i])
+    assert not capped.weight(~everything, shown.side).any()
 
 
 def test_rows_of_today_stand_between_planned_ones_and_change_nothing(inputs, capped):
@@ -326,39 +354,60 @@ def test_rows_of_today_stand_between_planned_ones_and_change_nothing(inputs, cap
         own = {n: np.repeat(v[:, where], 20, axis=0) for n, v in ({"weight": weight} | data).items()}
         return log_density(program, x, label, {**program.data, **shared, **own})[1]
 
-    old, new = setup.weight(~counted, one.above), setup.weight(counted | ~counted, one.above)
+    old, new = setup.weight(~counted, one.side), setup.weight(counted | ~counted, one.side)
     whole = [likelihood(setup.compiled, slice(None), w) for w in (old, new)]
     part = likelihood(setup.changing.compiled, setup.changing.where, new - old)
     np.testing.assert_allclose(part, whole[1] - whole[0], rtol=1e-6, atol=1e-6)
 
 
+def as_file(rows: pd.DataFrame, value: np.ndarray, side: np.ndarray) -> pd.DataFrame:
+    """Rows of the plan `CAPPED` with what one world publishes, in units of the archive."""
+    units = {"time": lambda v: 100 * expit(v), "trial": lambda v: 100 * np.expm1(-v)}
+    limit = {("time", 1): 90.0, ("time", -1): 30.0, ("trial", 1): -50.0, ("engineering", 1): 100.0}
+    seen, z, filed = prepared(rows), norm.ppf(0.9), rows.copy()
+    for i, series in enumerate(rows["series"]):
+        if series == "engineering":
+            solved = (N + 1) * 0.97 * expit(value[i]) - 0.5
+            filed.loc[i, "value"] = limit.get((series, side[i]), 100 * solved / N)
+            continue
+        unit = units.get(series, np.exp)
+        filed.loc[i, "value"] = limit.get((series, side[i]), unit(value[i]))
+        # A bound of more speed is one of less time.
+        filed.loc[i, "bound"] = {("time", 1): "lower", ("time", -1): "upper", ("trial", 1): "upper"}.get(
+            (series, side[i]), ""
+        )
+        middle = {"time": logit, "trial": lambda v: -np.log1p(v)}.get(series, lambda v: np.log(100 * v))
+        at = middle(filed.loc[i, "value"] / 100)
+        ends = sorted([unit(at - z * seen.se_low[i]), unit(at + z * seen.se_high[i])])
+        filed.loc[i, ["lower", "upper"]] = ends
+    return filed
+
+
 def test_the_engine_reads_simulated_rows_as_it_would_read_them_in_the_archive(capped, shown):
     """Log likelihood of the compiled model against that of a file of the same rows, at draws of every dynamic."""
     rows, everything = capped.plan.rows, np.ones(len(capped.plan.rows), bool)
-    horizons, scored = (
-        rows["indicator_id"].eq("metr_th50_v11").to_numpy(),
-        rows["series"].eq("engineering").to_numpy(),
+    series = rows["series"].to_numpy()
+    highest = np.argmax(
+        np.where(shown.side.any(axis=1), shown.value[:, series == "engineering"].max(1), -np.inf)
     )
-    highest = np.argmax(np.where(shown.above.any(axis=1), shown.value[:, scored].max(axis=1), -np.inf))
-    for w in (highest, np.argmin(shown.above.sum(axis=1))):
+    lowest, least = (
+        np.argmin(shown.side[:, series == "time"].sum(axis=1)),
+        np.argmin(abs(shown.side).sum(axis=1)),
+    )
+    for w in (highest, lowest, least):
         one = shown.of(np.array([w]))
-        # The world as a file: minutes, and percent.
-        score = 100 * ((N + 1) * 0.97 / (1 + np.exp(-shown.value[w])) - 0.5) / N
-        score = np.where(shown.above[w], 100.0, score)
-        filed = rows.assign(value=np.where(horizons, np.exp(shown.value[w]), score))
-        scale = filed["value"] / 300.0
-        filed[["lower", "upper"]] = np.where(horizons, [200.0 * scale, 450.0 * scale], np.nan).T
+        filed = as_file(rows, shown.value[w], shown.side[w])
         data = worlds.data_of(capped, one)
         for k, name in enumerate(DYNAMICS):
             x = capped.start[k].reshape(-1, capped.start.shape[-1])[:40]
-            each = {"weight": capped.weight(everything, one.above), **data}
+            each = {"weight": capped.weight(everything, one.side), **data}
             own = {n: np.repeat(v, len(x), axis=0) for n, v in each.items()}
             inputs = {**capped.compiled.data, **model.data_values(capped.declared), **own}
             inputs["centring"] = dev.centring(capped.rows, capped.counts(~everything))
             _, found = log_density(capped.compiled, x, np.full(len(x), k), inputs)
             theta = {n: v[:40] for n, v in capped.known[name].theta.items()}
             many = readings.at_draws(DYNAMICS[name], theta, model.fit_grid(rows))
-            long = rows["series"].eq("long").to_numpy()
+            long = series == "long"
             expected = readings.rows_at(filed[~long], many).sum(1)
             # A value above the ceiling cannot stand in a file, and needs no reading of its own.
             free = readings.laws(rows, many)
@@ -477,7 +526,7 @@ def test_a_milestone_that_no_world_passes_is_a_dash(answered, made, command_line
 
 
 def test_figures_of_a_date_that_failed_are_not_told(answered, command_line, monkeypatch):
-    def third(seen, errors, day, names):
+    def third(seen, day, names):
         return ["tier A: too noisy"] if day == 2 else []
 
     monkeypatch.setattr(foresight, "failures", third)

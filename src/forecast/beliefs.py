@@ -27,6 +27,8 @@ class Seen(NamedTuple):
     """Log probability of each dynamic, (world, tier, day, dynamic); NaN where a step failed."""
     log_evidence: np.ndarray
     """Nats, up to one constant for each world, (world, tier, day, dynamic)."""
+    error: np.ndarray
+    """Monte Carlo error of the log probability of the truth, (world, tier, day)."""
     passage: Mapping[str, np.ndarray]
     """First passage of milestones, calendar years, inf for never, (world,) each."""
     as_of: pd.Timestamp
@@ -48,7 +50,7 @@ def believed(
     as_of: pd.Timestamp,
     days: Sequence[pd.Timestamp],
 ) -> Seen:
-    """Posteriors from log evidence of today (dynamic,) and that added since (world, tier, day, dynamic)."""
+    """Exact posteriors from log evidence today (dynamic,) and since then (world, tier, day, dynamic)."""
     with np.errstate(divide="ignore"):
         prior = np.log(odds)
     total = log_evidence + added
@@ -59,6 +61,7 @@ def believed(
         truth,
         joint - logsumexp(joint, axis=-1, keepdims=True),
         total,
+        np.zeros(added.shape[:-1]),
         passage,
         as_of,
         days,
@@ -70,12 +73,15 @@ def until(seen: Seen, count: int) -> Seen:
     return seen._replace(
         log_posterior=seen.log_posterior[:, :, :count],
         log_evidence=seen.log_evidence[:, :, :count],
+        error=seen.error[:, :, :count],
         days=seen.days[:count],
     )
 
 
 def mean(value: np.ndarray, seen: Seen, kept: np.ndarray | None = None) -> tuple[float, float]:
     """Mean over worlds weighted by their dynamic, and its standard error; NaN if there are none.
+
+    How many worlds there are of each dynamic is not left to chance, so only scatter within each counts.
 
     Parameters
     ----------
@@ -88,9 +94,11 @@ def mean(value: np.ndarray, seen: Seen, kept: np.ndarray | None = None) -> tuple
     weight = weights(seen) * kept
     if not weight.sum() > 0:
         return np.nan, np.nan
-    middle = float(weight @ np.where(kept, value, 0.0) / weight.sum())
-    away = weight * (np.where(kept, value, middle) - middle) / weight.sum()
-    return middle, float(np.sqrt((away**2).sum()))
+    known = np.where(kept, value, 0.0)
+    count = np.bincount(seen.truth, kept)[seen.truth]
+    away = weight * (known - np.bincount(seen.truth, known)[seen.truth] / np.maximum(count, 1))
+    scatter = (away**2 * count / np.maximum(count - 1, 1)).sum()
+    return float(weight @ known / weight.sum()), float(np.sqrt(scatter) / weight.sum())
 
 
 def weights(seen: Seen) -> np.ndarray:
@@ -99,8 +107,13 @@ def weights(seen: Seen) -> np.ndarray:
 
 
 def bits(seen: Seen, tier: int) -> np.ndarray:
-    """Information on the dynamic, log2 of the truth's probability over that of today, (world, day)."""
-    return (of_truth(seen)[:, tier] - np.log(seen.today[seen.truth])[:, None]) / np.log(2)
+    """Information on the dynamic, log2 of the truth's probability over that of today, (world, day).
+
+    An error of sd s takes the log probability s^2/2 too low on average over worlds, to second order, as its
+    expected curvature is the expected square of its gradient (Bartlett's identity).  This is given back.
+    """
+    gained = of_truth(seen)[:, tier] - np.log(seen.today[seen.truth])[:, None]
+    return (gained + seen.error[:, tier] ** 2 / 2) / np.log(2)
 
 
 def of_truth(seen: Seen) -> np.ndarray:
@@ -126,6 +139,15 @@ def told_apart(seen: Seen, tier: int, bar: float, rival: int | None = None) -> n
     return first_day(np.isfinite(least) & (least >= np.log(bar)), seen.days)
 
 
+def misled(seen: Seen, tier: int, bar: float) -> np.ndarray:
+    """First day looked at on which another dynamic than the truth passes a bar against all, (world,)."""
+    evidence = seen.log_evidence[:, tier]
+    second, first = np.moveaxis(np.sort(evidence, axis=-1)[..., -2:], -1, 0)
+    with np.errstate(invalid="ignore"):
+        leads = first - second >= np.log(bar)
+    return first_day(leads & (evidence.argmax(axis=-1) != seen.truth[:, None]), seen.days)
+
+
 def as_years(days: Sequence[pd.Timestamp]) -> np.ndarray:
     """Days as calendar years, (day,)."""
     return np.asarray(decimal_year(pd.Series(days)), float)
@@ -144,6 +166,7 @@ def without_lost(seen: Seen) -> tuple[Seen, np.ndarray]:
         truth=seen.truth[kept],
         log_posterior=seen.log_posterior[kept],
         log_evidence=seen.log_evidence[kept],
+        error=seen.error[kept],
         passage={m: x[kept] for m, x in seen.passage.items()},
     )
     return found, kept

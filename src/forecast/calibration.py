@@ -29,7 +29,7 @@ SETTINGS = inference.Settings(islands=4, chains=16, final_sweeps=4, ess=0.2)
 """Size of the fit of one simulated data set."""
 BAND = 0.95
 """Probability that the curve of a calibrated parameter lies inside its band, or that all curves do."""
-WIDTHS = 1000
+WIDTHS = 40_000
 """Simulated curves from which the width of a band is found."""
 LEVELS = (0.5, 0.8, 0.95)
 """Central intervals whose coverage is told."""
@@ -149,9 +149,8 @@ def record(name: str, found: Found, roles: Mapping[str, str]) -> dict[str, Any]:
         ``parameters`` (list of ``name``, ``role``, ``inside``, ``coverage`` of 80 % and ``positions``).
     """
     parameters, position = found
-    inside = _in_band(position, BAND, WIDTHS)
-    # By Bonferroni; so far out the band takes more simulations.
-    together = _in_band(position, 1 - (1 - BAND) / len(parameters), 40_000)
+    # The band that holds all curves is by Bonferroni.
+    inside, together = (_in_band(position, p) for p in (BAND, 1 - (1 - BAND) / len(parameters)))
     each = []
     for j, parameter in enumerate(parameters):
         each.append(
@@ -166,7 +165,8 @@ def record(name: str, found: Found, roles: Mapping[str, str]) -> dict[str, Any]:
     levels = {}
     for level in LEVELS:
         # Parameters of one data set are not independent, data sets are.
-        levels[f"{level:g}"] = _mean(coverage(position, level).mean(axis=1))
+        held, se = mean(coverage(position, level).mean(axis=1))
+        levels[f"{level:g}"] = {"value": held, "se": se}
     return {
         "dynamic": name,
         "simulations": len(position),
@@ -178,7 +178,7 @@ def record(name: str, found: Found, roles: Mapping[str, str]) -> dict[str, Any]:
 
 
 @lru_cache
-def band(size: int, probability: float, simulations: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def band(size: int, probability: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """The simultaneous band of a curve of positions (Sailynoja, Buerkner & Vehtari 2022).
 
     Parameters
@@ -187,8 +187,6 @@ def band(size: int, probability: float, simulations: int) -> tuple[np.ndarray, n
         Number of positions.
     probability
         With which the whole curve of a calibrated parameter lies inside.
-    simulations
-        Simulated curves from which the width is found.
 
     Returns
     -------
@@ -197,19 +195,20 @@ def band(size: int, probability: float, simulations: int) -> tuple[np.ndarray, n
     """
     from arviz_stats.ecdf_utils import ecdf_pit
 
-    at, _, low, high = ecdf_pit(np.zeros(size), probability, simulations, rng=np.random.default_rng(1))
+    at, _, low, high = ecdf_pit(np.zeros(size), probability, WIDTHS, rng=np.random.default_rng(1))
     return at[1:-1], low[1:-1], high[1:-1]
 
 
-def _in_band(position: np.ndarray, probability: float, simulations: int) -> np.ndarray:
+def _in_band(position: np.ndarray, probability: float) -> np.ndarray:
     """Whether each curve of positions (simulation, parameter) lies in its `band`, (parameter,)."""
-    at, low, high = band(len(position), probability, simulations)
+    at, low, high = band(len(position), probability)
     curve = (position[:, :, None] <= at).mean(axis=0)
     return np.asarray(((low <= curve) & (curve <= high)).all(axis=1))
 
 
-def _mean(value: np.ndarray) -> dict[str, float]:
-    return {"value": float(value.mean()), "se": float(value.std(ddof=1) / np.sqrt(len(value)))}
+def mean(value: np.ndarray) -> tuple[float, float]:
+    """Mean of what counts alike, and its standard error."""
+    return float(value.mean()), float(value.std(ddof=1) / np.sqrt(len(value)))
 
 
 def reliability(

@@ -28,7 +28,7 @@ def curves(found: Mapping[str, Any]) -> Spec:
     at = np.arange(1, _POINTS) / _POINTS
     for one in found["dynamics"]:
         name = one["dynamic"]
-        where, *ends = calibration.band(one["simulations"], calibration.BAND, calibration.WIDTHS)
+        where, *ends = calibration.band(one["simulations"], calibration.BAND)
         low, high = (np.interp(at, where, end) - at for end in ends)
         bands.append(pd.DataFrame({"dynamic": name, "position": at, "low": low, "high": high}))
         for each in one["parameters"]:

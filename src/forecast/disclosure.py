@@ -16,7 +16,8 @@ import pandas as pd
 
 from forecast import scenarios, selection
 from forecast.indicators import INDICATORS
-from forecast.observation import minutes, scores
+from forecast.observation import HORIZON_CEILING, counts, minutes, scores
+from forecast.priors import finite
 from forecast.schema import InputError, check_known, check_told, read_toml
 from forecast.vintages import Archive, decimal_year
 
@@ -29,8 +30,11 @@ SERIES_FIELDS = (
     "n",
     "disclosure",
     "developer",
-    "long_tasks",
+    "least",
+    "most",
 )
+NEED_INTERVAL = ("uplift_trial", "software_growth")
+"""Observation models whose error is that of the interval alone."""
 TIER_FIELDS = ("title", "reason", "extends", "without", "series")
 
 
@@ -50,7 +54,7 @@ class Plan:
 
     rows: pd.DataFrame
     """As the likelihood takes them, in the order of `selection.in_order`, with a column ``series``, and
-    ``long_tasks``, whether a time horizon can be measured above the ceiling."""
+    ``least`` and ``most``, the smallest and the largest value that can be told, in the indicator's unit."""
     tiers: dict[str, Tier]
 
     def counted(self, tier: str, day: pd.Timestamp) -> np.ndarray:
@@ -68,6 +72,10 @@ class Plan:
         """What some tiers would have published, alone."""
         wanted = {one for name in names for one in self.tiers[name].series}
         rows = self.rows[self.rows["series"].isin(wanted)].reset_index(drop=True)
+        if rows.empty:
+            raise InputError(
+                f"disclosure.toml: tiers.{names[0]}: nothing is published by the last date; look further"
+            )
         return Plan(rows, {name: self.tiers[name] for name in names})
 
 
@@ -106,23 +114,38 @@ def _series(
     every = fields.get("every")
     if type(every) is not int or not 1 <= every <= 60:
         raise InputError(f"{where}.every: give whole months from 1 to 60, as 6; got {every!r}")
-    long = fields.get("long_tasks", False)
-    if type(long) is not bool:
-        raise InputError(f"{where}.long_tasks: give true or false; got {long!r}")
-    kept = {k: v for k, v in fields.items() if k not in ("every", "long_tasks")}
-    days = pd.date_range(start, end, freq=pd.DateOffset(months=every))[1:]
-    if days.empty:
-        raise InputError(f"{where}.every: no date by {end:%Y-%m-%d}; give fewer months")
-    # Values are simulated on the scale of the law, so a row must be a plain value.
+    kept = {k: v for k, v in fields.items() if k not in ("every", "least", "most")}
+    step = pd.DateOffset(months=every)
+    # A series that is not published by the end is looked at too.
+    days = pd.date_range(start + step, max(end, start + step), freq=step)
     found = pd.DataFrame([scenarios.as_row(kept | {"date": d.date()}, where, archive) for d in days])
-    prepare, n = INDICATORS[str(found["indicator"].iat[0])].prepare, fields.get("n")
-    if prepare is scores and not (type(n) is int and n >= 1):
-        raise InputError(f"{where}.n: give the number of tasks of the benchmark, as 500; got {n!r}")
-    if long and prepare is not minutes:
-        raise InputError(f"{where}.long_tasks: only a time horizon has it; leave it out")
-    if not prepare(found).exact.all():
-        raise InputError(f"{where}.value: so high a value is but a bound; give one that can be measured")
-    return found.assign(series=name, long_tasks=long, entity=[f"{name} {d:%Y-%m-%d}" for d in days])
+    model, n = str(found["indicator"].iat[0]), fields.get("n")
+    prepare = INDICATORS[model].prepare
+    if prepare in (scores, counts) and not (type(n) is int and n >= 1):
+        raise InputError(f"{where}.n: give the number of tasks or people, as 500; got {n!r}")
+    if model in NEED_INTERVAL and "interval" not in fields:
+        raise InputError(f"{where}.interval: {model} has no other error; give two numbers around the value")
+    # Values are simulated on the scale of the law, so a row must be a plain value.
+    seen = prepare(found)
+    if not (seen.exact & np.isfinite(seen.low)).all():
+        raise InputError(f"{where}.value: so extreme a value is but a bound; give one that can be measured")
+    least, most = _limits(fields, where, prepare)
+    found = found.assign(series=name, least=least, most=most, entity=[f"{name} {d:%Y-%m-%d}" for d in days])
+    return found[found["published_at"] <= end]
+
+
+def _limits(fields: Mapping[str, Any], where: str, prepare: Any) -> tuple[float, float]:
+    """Smallest and largest value that a report can tell."""
+    limits = {"least": -np.inf, "most": HORIZON_CEILING if prepare is minutes else np.inf}
+    for key in [k for k in limits if k in fields]:
+        if prepare in (scores, counts):
+            raise InputError(f"{where}.{key}: limits of a count follow from n; leave it out")
+        end, value = finite(fields[key]), float(fields["value"])
+        if end is None or not (end < value if key == "least" else end > value):
+            side = "below" if key == "least" else "above"
+            raise InputError(f"{where}.{key}: give a number {side} the value; got {fields[key]!r}")
+        limits[key] = end
+    return limits["least"], limits["most"]
 
 
 def _tier(name: str, fields: Any, where: str, series: Collection[str], earlier: Mapping[str, Tier]) -> Tier:
@@ -132,11 +155,14 @@ def _tier(name: str, fields: Any, where: str, series: Collection[str], earlier: 
     check_told(fields, ("title", "reason"), where)
     base: tuple[str, ...] = ()
     if "extends" in fields:
-        check_known("tier above it", [fields["extends"]], earlier, f"{where}.extends")
+        check_known("tier above it", [str(fields["extends"])], earlier, f"{where}.extends")
         base = earlier[fields["extends"]].series
     for key, known in (("without", base), ("series", series)):
-        if not isinstance(fields.get(key, []), list):
+        asked = fields.get(key, [])
+        if not isinstance(asked, list) or not all(isinstance(one, str) for one in asked):
             raise InputError(f"{where}.{key}: give a list of names of series")
-        check_known("series", fields.get(key, []), known, f"{where}.{key}")
+        check_known("series", asked, known, f"{where}.{key}")
     kept = [one for one in base if one not in fields.get("without", [])]
-    return Tier(name, fields["title"], fields["reason"], (*kept, *fields.get("series", [])))
+    if not (every := (*kept, *fields.get("series", []))):
+        raise InputError(f"{where}.series: give at least one series")
+    return Tier(name, fields["title"], fields["reason"], every)

@@ -35,7 +35,7 @@ SURE = 0.9
 """Probability from which a dynamic is believed for sure."""
 HYBRIDS = 20
 """Simulated worlds in which none of the dynamics is true."""
-GATE = {"noise": 1.0, "surprise": 0.001, "lost": 0.05}
+GATE = {"noise": 0.5, "surprise": 0.001, "lost": 0.05}
 """Most the log probability of the truth in one world may err by, root mean square, nats; least probability
 that a calibrated engine gives as many truths next to no chance as were seen; largest share of the worlds of a
 dynamic in which a step may have failed."""
@@ -102,8 +102,8 @@ def value(
     isos = [beliefs.iso(day) for day in days]
     today = pd.Timestamp(run.as_of)
     every_day = beliefs.believed(now, run.odds, added.mean(-1), made.dynamic, made.passage, today, days)
-    errors = errors_of_truth(every_day, added)
-    failed = {iso: found for d, iso in enumerate(isos) if (found := failures(every_day, errors, d, names))}
+    every_day = every_day._replace(error=errors_of_truth(every_day, added))
+    failed = {iso: found for d, iso in enumerate(isos) if (found := failures(every_day, d, names))}
     sound = isos.index(next(iter(failed))) if failed else len(days)
     if not sound:
         raise InputError(f"{isos[0]}: {'; '.join(failed[isos[0]])}; take other tiers or a sharper posterior")
@@ -131,7 +131,7 @@ def value(
         "slope": by_date(slope, seen, names),
         "hybrid": hybrid_record(seen_hybrid, names),
         "lost": int((~kept_worlds).sum()),
-        "noise": noise(seen, errors[kept_worlds, :, sound - 1].T),
+        "noise": noise(seen, seen.error[:, :, -1].T),
     }
 
 
@@ -157,15 +157,13 @@ def noise(seen: Seen, errors: np.ndarray) -> float:
     return float(np.sqrt(np.mean([beliefs.mean(one**2, seen)[0] for one in each])))
 
 
-def failures(seen: Seen, errors: np.ndarray, day: int, names: Sequence[str]) -> list[str]:
+def failures(seen: Seen, day: int, names: Sequence[str]) -> list[str]:
     """Reasons for which nothing can be told of a day; none if it is sound.
 
     A calibrated engine may give a truth next to no chance, but no more often than it says.
 
     Parameters
     ----------
-    errors
-        From `errors_of_truth`.
     names
         Tiers, in the order of `seen`.
     """
@@ -177,7 +175,7 @@ def failures(seen: Seen, errors: np.ndarray, day: int, names: Sequence[str]) -> 
             worst = list(DYNAMICS)[int(lost.argmax())]
             found.append(f"tier {name}: a step failed in {lost.max():.0%} of the worlds of {worst}")
             continue
-        error = noise(seen, errors[:, t, day])
+        error = noise(seen, seen.error[:, t, day])
         if not error <= GATE["noise"]:
             found.append(f"tier {name}: the log probability of the truth has an error of {error:.2f} nats")
         edges = np.array([0.0, NEXT_TO_NONE])
@@ -223,8 +221,9 @@ def tier_records(seen: Seen, names: Sequence[str], later: Sequence[str] = ()) ->
         ``more_than_first`` and ``more_than_first_se`` (bits over those of the first in the same worlds),
         each date -> number or None;
         ``by_dynamic``, dynamic -> ``posterior_of_truth`` at the last date, ``told_apart`` (Bayes factor ->
-        ``ever``, the share of worlds, ``year``, quantiles, and ``against`` each rival) and `alarm`;
-        ``in_time``, Bayes factor -> milestone -> `in_time`; and `false_alarms`.
+        ``ever``, the share of worlds, ``year``, quantiles, ``against``, the same of each rival, and
+        ``misled``, the share in which another dynamic is the first to pass), ``in_time`` and `alarm`;
+        ``in_time``, Bayes factor -> milestone -> `in_time`, in worlds of all dynamics; and `false_alarms`.
     """
     found, unknown = [], [figure((np.nan, np.nan))] * len(later)
     isos = [*(beliefs.iso(day) for day in seen.days), *later]
@@ -242,7 +241,7 @@ def tier_records(seen: Seen, names: Sequence[str], later: Sequence[str] = ()) ->
             record[f"{key}_se"] = {iso: x["se"] for iso, x in zip(isos, each, strict=True)}
         record["false_alarms"] = false_alarms(seen, t)
         record["by_dynamic"] = {n: _of_dynamic(seen, t, k) for k, n in enumerate(DYNAMICS)}
-        record["in_time"] = {f"{bar:g}": {m: in_time(seen, t, bar, m) for m in BEFORE} for bar in BARS}
+        record["in_time"] = _in_time(seen, t)
         found.append(record)
     return found
 
@@ -252,38 +251,55 @@ def _of_dynamic(seen: Seen, tier: int, k: int) -> dict[str, Any]:
     apart = {}
     for bar in BARS:
         day = beliefs.told_apart(seen, tier, bar)
-        against = {
-            n: figure(calibration.share(np.isfinite(beliefs.told_apart(seen, tier, bar, j)), mine))
-            for j, n in enumerate(DYNAMICS)
-            if j != k
-        }
+        against = {n: beliefs.told_apart(seen, tier, bar, j) for j, n in enumerate(DYNAMICS) if j != k}
         apart[f"{bar:g}"] = {
-            "ever": figure(calibration.share(np.isfinite(day), mine)),
-            "year": quantiles(day[mine]),
-            "against": against,
+            **_ever(day, mine),
+            "against": {n: _ever(one, mine) for n, one in against.items()},
+            "misled": figure(calibration.share(beliefs.misled(seen, tier, bar) < day, mine)),
         }
     return {
         "posterior_of_truth": figure(beliefs.mean(np.exp(beliefs.of_truth(seen)[:, tier, -1]), seen, mine)),
         "told_apart": apart,
+        "in_time": _in_time(seen, tier, mine),
         "alarm": alarm(seen, tier, k),
     }
 
 
-def _plain(value: np.ndarray) -> tuple[float, float]:
-    """Mean over worlds that count alike, and its standard error."""
-    return float(value.mean()), float(value.std(ddof=1) / np.sqrt(len(value)))
+def _ever(day: np.ndarray, mine: np.ndarray) -> dict[str, Any]:
+    return {"ever": figure(calibration.share(np.isfinite(day), mine)), "year": quantiles(day[mine])}
 
 
-def in_time(seen: Seen, tier: int, bar: float, milestone: str) -> dict[str, Any]:
-    """Probability that the truth is told apart before a milestone, among worlds that pass it after today.
+def _in_time(seen: Seen, tier: int, kept: np.ndarray | None = None) -> dict[str, Any]:
+    return {f"{bar:g}": {m: in_time(seen, tier, bar, m, kept) for m in BEFORE} for bar in BARS}
 
-    On one of the days looked at, so that it never is before the first.
+
+def in_time(
+    seen: Seen, tier: int, bar: float, milestone: str, kept: np.ndarray | None = None
+) -> dict[str, Any]:
+    """Whether the truth is told apart before a milestone, among worlds that pass it after today.
+
+    It is looked at on some days only, so that it is never told before the first, and what comes between two
+    counts from the later.
+
+    Parameters
+    ----------
+    kept
+        Worlds that count, (world,); all by default.
+
+    Returns
+    -------
+    dict
+        ``probability``, the share in which it is; ``late``, that in which the milestone comes by the last day
+        and it is not; in the rest the milestone comes later and nothing is told yet; and ``passes``, the
+        share of all worlds that pass the milestone.
     """
     when, day = seen.passage[milestone], beliefs.told_apart(seen, tier, bar)
-    counted = beliefs.weights(seen)
-    passes = np.isfinite(when) & (when > beliefs.as_years([seen.as_of])[0])
+    counted = beliefs.weights(seen) * (True if kept is None else kept)
+    first, last = beliefs.as_years([seen.as_of, seen.days[-1]])
+    passes = np.isfinite(when) & (when > first)
     return {
         "probability": figure(calibration.share(day < when, counted * passes)),
+        "late": figure(calibration.share((day >= when) & (when <= last), counted * passes)),
         "passes": figure(calibration.share(passes, counted)),
     }
 
@@ -297,11 +313,11 @@ def alarm(seen: Seen, tier: int, k: int) -> dict[str, Any]:
         ``sounds``, date -> share of worlds in which it sounds then; ``in_time``, the share in which it sounds
         on the last day before W of 3, today included; and ``years_to_W_3``, quantiles of the years from the
         first day of that spell to W of 3, None where it does not sound; both among worlds that get there
-        after today.
+        after today and by the last day.
     """
     mine, sounds = seen.truth == k, seen.posterior[:, tier, :, EXPLOSIVE] > ALARM
     when, years = seen.passage["W_3"], beliefs.as_years([seen.as_of, *seen.days])
-    passes = mine & np.isfinite(when) & (when > years[0])
+    passes = mine & (when > years[0]) & (when <= years[-1])
     today = np.full((len(when), 1), seen.today[EXPLOSIVE] > ALARM)
     holds = np.concatenate([today, sounds], axis=1)
     last = (years < when[:, None]).sum(axis=1) - 1
@@ -319,11 +335,22 @@ def alarm(seen: Seen, tier: int, k: int) -> dict[str, Any]:
     }
 
 
-def false_alarms(seen: Seen, tier: int) -> dict[str, Figure]:
-    """Date -> share of worlds in which the alarm sounds that are not `explosive`."""
+def false_alarms(seen: Seen, tier: int) -> dict[str, dict[str, Figure]]:
+    """How often the alarm is false.
+
+    Returns
+    -------
+    dict
+        Date -> ``share`` of alarms that sound in worlds which are not `explosive`, and ``rate``, the share of
+        such worlds in which it sounds.
+    """
     counted, sounds = beliefs.weights(seen), seen.posterior[:, tier, :, EXPLOSIVE] > ALARM
+    false = seen.truth != EXPLOSIVE
     return {
-        beliefs.iso(day): figure(calibration.share(seen.truth != EXPLOSIVE, counted * x))
+        beliefs.iso(day): {
+            "share": figure(calibration.share(false, counted * x)),
+            "rate": figure(calibration.share(x, counted * false)),
+        }
         for day, x in zip(seen.days, sounds.T, strict=True)
     }
 
@@ -364,8 +391,8 @@ def hybrid_record(seen: Seen, names: Sequence[str]) -> dict[str, Any]:
         p = p[np.isfinite(p).all(axis=1)]
         largest = p.max(axis=1)
         found[name] = {
-            "posterior": {n: figure(_plain(x)) for n, x in zip(DYNAMICS, p.T, strict=True)},
-            "largest": figure(_plain(largest)),
+            "posterior": {n: figure(calibration.mean(x)) for n, x in zip(DYNAMICS, p.T, strict=True)},
+            "largest": figure(calibration.mean(largest)),
             "sure": figure(calibration.share(largest >= SURE, np.ones(len(p)))),
         }
     return {"worlds": len(seen.truth), "tiers": found}

@@ -27,8 +27,9 @@ def tables(found: Mapping[str, Any]) -> RenderableType:
         Text(head, style="bold"),
         _worth(found["tiers"], dates, found["until"]),
         Text(
-            "1 bit tells two equally likely dynamics apart. Errors are those of the number of worlds; "
-            f"in one world the truth's log probability has an error of {found['noise']:.2f} nats."
+            "1 bit tells two equally likely dynamics apart. Errors are those of the number of worlds; in one "
+            f"world the truth's log probability has an error of {found['noise']:.2f} nats, whose effect on "
+            "the mean is taken out of the bits."
         ),
         *([Text(f"Worlds in which a step failed count nowhere: {found['lost']}.")] if found["lost"] else []),
         *(Text(f"{date} failed its gate: {'; '.join(why)}.") for date, why in found["failed"].items()),
@@ -71,10 +72,17 @@ def _apart(tiers: Sequence[Mapping[str, Any]], last: str) -> RenderableType:
                     name,
                     *(cell(each["ever"]) for each in apart.values()),
                     _years(next(iter(apart.values()))["year"]),
+                    cell(next(iter(apart.values()))["misled"]),
                 ]
             )
     bars = list(next(iter(tiers[0]["by_dynamic"].values()))["told_apart"])
-    columns = ("tier", "true dynamic", *(f"Bayes factor {b}" for b in bars), f"when, {bars[0]}")
+    columns = (
+        "tier",
+        "true dynamic",
+        *(f"Bayes factor {b}" for b in bars),
+        f"when, {bars[0]}",
+        "another first",
+    )
     return table(f"Is the truth told apart from every other dynamic by {last}?", columns, rows, left=2)
 
 
@@ -86,12 +94,14 @@ def _years(dates: Sequence[float | None]) -> str:
 def _in_time(tiers: Sequence[Mapping[str, Any]], last: str) -> RenderableType:
     bar, milestones = next(iter(tiers[0]["in_time"].items()))
     rows = [
-        [one["tier"], *(cell(one["in_time"][bar][m]["probability"]) for m in milestones)] for one in tiers
+        [f"{one['tier']}{words}", *(cell(one["in_time"][bar][m][key]) for m in milestones)]
+        for one in tiers
+        for key, words in (("probability", ""), ("late", ", too late"))
     ]
     rows.append(["such worlds", *(cell(each["passes"]) for each in milestones.values())])
     return table(
         f"Is it told in time? Probability of a Bayes factor of {bar} by {last} and before the milestone, in "
-        "worlds where that comes",
+        "worlds where that comes; or that it comes by then and has not been told",
         ("tier", *milestones),
         rows,
     )
@@ -111,7 +121,7 @@ def _warning(warning: Mapping[str, Any], first: Mapping[str, Any], last: str) ->
                 _span(alarm["years_to_W_3"]),
             ]
         )
-    rows.append(["false alarms", *("" for _ in pairs), cell(first["false_alarms"][last]), "", ""])
+    rows.append(["false alarms", *("" for _ in pairs), cell(first["false_alarms"][last]["share"]), "", ""])
     columns = (
         "true dynamic",
         *(f"years {p}" for p in pairs),

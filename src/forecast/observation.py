@@ -283,8 +283,9 @@ def growth(rows: pd.DataFrame) -> Observed:
 
 
 def speed_up(rows: pd.DataFrame) -> Observed:
-    """A change in task time, percent, as ln of the gain in speed; the interval turns round."""
-    turned = rows.assign(lower=rows["upper"], upper=rows["lower"])
+    """A change in task time, percent, as ln of the gain in speed; intervals and bounds turn round."""
+    bound = rows["bound"].replace({"lower": "upper", "upper": "lower"})
+    turned = rows.assign(lower=rows["upper"], upper=rows["lower"], bound=bound)
     return observed(turned, lambda v: -np.log1p(v / 100))
 
 

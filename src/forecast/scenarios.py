@@ -93,10 +93,10 @@ def as_row(row: Mapping[str, Any], where: str, archive: Archive) -> dict[str, An
     """A hypothetical row, given by some of `FIELDS`, with every column that a likelihood reads."""
     model_of = {i: name for name, one in ind.INDICATORS.items() for i in one.ids}
     check_known("field", row, FIELDS, where)
-    name = row.get("indicator")
+    name: Any = str(row.get("indicator"))
     if name not in model_of:
         raise InputError(
-            f"{where}.indicator: '{name}' has no observation model{did_you_mean(str(name), model_of)}; "
+            f"{where}.indicator: '{name}' has no observation model{did_you_mean(name, model_of)}; "
             "`forecast list indicators` prints those that have"
         )
     day = row.get("date")

@@ -1,9 +1,9 @@
 """Simulated worlds: one dynamic is true in each, its future rows are published, and the engine sees them.
 
 What is true is drawn from stored posterior draws; half of the islands make worlds, and the engine starts from
-the other half, so that no truth is among the draws it knows.  Simulated values are read as data are: a time
-horizon above the ceiling says only that it is above, and a score near the best one says little.  The engine
-steps from date to date, as a history does, and from one policy to the next, many worlds at a time.
+the other half, so that no truth is among the draws it knows.  Simulated values are read as data are: one that
+is beyond what a series can tell is a bound, and a score near the best one says little.  The engine steps from
+date to date, as a history does, and from one policy to the next, many worlds at a time.
 """
 
 from __future__ import annotations
@@ -58,8 +58,9 @@ class Published(NamedTuple):
     """On the scale of the row's law."""
     score_se: np.ndarray
     """Standard errors of scores, as in `model.laws`; 0 for other rows."""
-    above: np.ndarray
-    """Whether all that is known is that the value is above a ceiling."""
+    side: np.ndarray
+    """1 where all that is known is that the value is above the most that can be told, -1 where it is below
+    the least, 0 where the value is known."""
 
     def of(self, some: np.ndarray) -> Published:
         """Of some worlds alone."""
@@ -96,8 +97,10 @@ class Setup:
     """Unconstrained draws the engine starts from at today's ``centring``, (dynamic, island, draw, ...)."""
     origin: np.ndarray
     """Place in the plan of each row of the model, -1 for today's, (row,)."""
-    bound: np.ndarray
-    """Which rows of the model stand for values above a ceiling, (row,)."""
+    side: np.ndarray
+    """Which rows of the model stand for values above the most, 1, or below the least, -1, (row,)."""
+    limit: np.ndarray
+    """The most or the least that these can tell, on the scale of their law, (row,)."""
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Another process gets the run and the plan, and compiles for itself."""
@@ -116,30 +119,30 @@ class Setup:
         """Which of the model's rows count where some planned ones do, as 0 and 1, (row,)."""
         return self.on_rows(counted, np.ones(len(self.rows)))
 
-    def weight(self, counted: np.ndarray, above: np.ndarray) -> np.ndarray:
+    def weight(self, counted: np.ndarray, side: np.ndarray) -> np.ndarray:
         """Weights of the model's rows where some planned ones count, (world, row).
 
-        Of a row that can be above a ceiling either the value counts or the bound.
+        Of a row that can be out of range either the value counts or a bound.
 
         Parameters
         ----------
         counted
             Planned rows that do, (row,).
-        above
+        side
             As in `Published`.
         """
-        return self.counts(counted) * (self.on_rows(above, self.bound) == self.bound)
+        return self.counts(counted) * (self.on_rows(side, self.side) == self.side)
 
 
 def prepare(run: Run, plan: Plan, report: inference.Progress | None = None) -> Setup:
     """Compile the model of today's rows and of all planned ones, and place the stored draws in it."""
     if report:
         report("compiling", 0.0)
-    planned = plan.rows.assign(origin=np.arange(len(plan.rows)), ceiling=False)
-    stored = run.rows.assign(origin=-1, ceiling=False)
-    rows = selection.in_order(pd.concat([stored, planned, _bounds(planned)], ignore_index=True))
+    planned = plan.rows.assign(origin=np.arange(len(plan.rows)), side=0)
+    stored = run.rows.assign(origin=-1, side=0)
+    rows = selection.in_order(pd.concat([stored, planned, *_bounds(planned)], ignore_index=True))
     declared = batch.declared_parameters(rows, run.worldview)
-    origin, bound = (rows[c].to_numpy() for c in ("origin", "ceiling"))
+    origin, side = (rows[c].to_numpy() for c in ("origin", "side"))
     compiled, new = (
         compile_model(batch.joint_model(some, declared, score_se=prepared(some).se_low), OWN)
         for some in (rows, rows[origin >= 0])
@@ -153,7 +156,10 @@ def prepare(run: Run, plan: Plan, report: inference.Progress | None = None) -> S
     # The other half of the islands makes worlds.
     start = start[:, : start.shape[1] // 2]
     changing = crowd.Changing(new, np.flatnonzero(origin >= 0))
-    return Setup(run, plan, known, compiled, changing, rows, declared, start, origin, bound)
+    least, most = _ends(planned)[:, origin]
+    # Where a score stops being told is in the row itself.
+    limit = np.where(np.isfinite(end := np.where(side > 0, most, least)), end, compiled.data["value"])
+    return Setup(run, plan, known, compiled, changing, rows, declared, start, origin, side, limit)
 
 
 _SETUPS: dict[str, Setup] = {}
@@ -169,13 +175,16 @@ def _prepared(run: Run, plan: Plan) -> Setup:
     return _SETUPS[key]
 
 
-def _bounds(planned: pd.DataFrame) -> pd.DataFrame:
-    """For each planned row that a high value would turn into a bound, that bound."""
-    capped = planned[_is_read(planned, obs.minutes) & ~planned["long_tasks"]]
-    # Errors are relative, and twice the ceiling is above it.
-    far = capped[["value", "lower", "upper"]].mul(2 * obs.HORIZON_CEILING / capped["value"], axis=0)
-    full = planned[_is_read(planned, obs.scores)].assign(value=100.0)
-    return pd.concat([capped.assign(**far), full]).assign(ceiling=True)
+def _bounds(planned: pd.DataFrame) -> list[pd.DataFrame]:
+    """For each planned row that some value would turn into a bound, that bound."""
+    least, most = _ends(planned)
+    turned = _is_read(planned, obs.speed_up)
+    low, high = np.where(turned, "lower", "upper"), np.where(turned, "upper", "lower")
+    return [
+        planned.assign(side=-1, bound=low)[np.isfinite(least)],
+        planned.assign(side=1, bound=high)[np.isfinite(most)],
+        planned.assign(side=1, value=100.0)[_is_read(planned, obs.scores)],
+    ]
 
 
 def _is_read(rows: pd.DataFrame, prepare: Callable[[pd.DataFrame], Observed]) -> np.ndarray:
@@ -183,12 +192,29 @@ def _is_read(rows: pd.DataFrame, prepare: Callable[[pd.DataFrame], Observed]) ->
     return np.array([INDICATORS[n].prepare is prepare for n in rows["indicator"]], bool)
 
 
+def _ends(rows: pd.DataFrame) -> np.ndarray:
+    """Least and most that each planned row can tell, on the scale of its law, (2, row)."""
+    ends = np.tile([[-np.inf], [np.inf]], len(rows))
+    for name in dict.fromkeys(rows["indicator"]):
+        prepare = INDICATORS[name].prepare
+        # `minutes` knows one ceiling, and more time is less speed.
+        read, places = obs.logs if prepare is obs.minutes else prepare, (0, 1)
+        if prepare is obs.speed_up:
+            places = (1, 0)
+        for place, column in zip(places, ("least", "most"), strict=True):
+            mine = np.flatnonzero((rows["indicator"] == name) & np.isfinite(rows[column]))
+            if mine.size:
+                told = rows.iloc[mine]
+                ends[place, mine] = read(told.assign(value=told[column], lower=np.nan, upper=np.nan)).low
+    return ends
+
+
 def publish(
     dynamic: Dynamic, rows: pd.DataFrame, theta: Mapping[str, np.ndarray], rng: np.random.Generator
 ) -> Published:
     """What a plan's rows would say at each draw of the parameters of a dynamic."""
     laws = readings.laws(rows, readings.at_draws(dynamic, theta, model.fit_grid(rows)))
-    long, parts, first = rows["long_tasks"].to_numpy(), [], 0
+    (least, most), parts, first = _ends(rows), list[Published](), 0
     for law, seen in laws:
         mine = slice(first, first := first + len(seen.low))
         prepare = INDICATORS[str(rows["indicator"].iat[mine.start])].prepare
@@ -197,8 +223,8 @@ def publish(
             parts.append(Published(*_scores(one, seen, rng)))
             continue
         value = one.draw(rng, seen)
-        capped = (value > np.log(obs.HORIZON_CEILING)) & ~long[mine] & (prepare is obs.minutes)
-        parts.append(Published(value, np.zeros(value.shape), capped))
+        side = (value > most[mine]).astype(int) - (value < least[mine])
+        parts.append(Published(value, np.zeros(value.shape), side))
     return Published(*(np.concatenate(x, axis=1) for x in zip(*parts, strict=True)))
 
 
@@ -207,7 +233,8 @@ def _scores(law: Any, seen: Observed, rng: np.random.Generator) -> tuple[np.ndar
     # What a law adds to the sampling error is there before items are counted.
     spread = np.sqrt(np.maximum(law.sd**2 - seen.se_low**2, 0.0))
     share = obs.BEST_SCORE * expit(law._replace(sd=spread).draw(rng, seen))
-    return obs.solved(rng.binomial(seen.n.astype(int), share), seen.n)
+    value, se, full = obs.solved(rng.binomial(seen.n.astype(int), share), seen.n)
+    return value, se, full.astype(int)
 
 
 def simulate(setup: Setup, milestones: Mapping[str, prediction.Milestone], count: int, seed: int) -> Worlds:
@@ -303,7 +330,7 @@ def follow(
             seen, many = min((*today, latest[tier]), key=lambda one: (one[0] != counted).sum())
             if not np.array_equal(seen, counted):
                 step = runs.seed_of(f"{seed} {tier} {day:%Y-%m-%d}")
-                many = _step(setup, many, data, published.above, (seen, counted), step, settings)
+                many = _step(setup, many, data, published.side, (seen, counted), step, settings)
             found[:, t, d], latest[tier] = many.log_evidence, (counted, many)
             today.append(latest[tier])
     return found
@@ -312,7 +339,7 @@ def follow(
 def data_of(setup: Setup, published: Published) -> dict[str, np.ndarray]:
     """Data of the model in each of some worlds but weights: name -> (world, row)."""
     own = setup.compiled.data
-    value = np.where(setup.bound, own["value"], setup.on_rows(published.value, own["value"]))
+    value = np.where(setup.side != 0, setup.limit, setup.on_rows(published.value, own["value"]))
     return {"value": value, "score_se": setup.on_rows(published.score_se, own["score_se"])}
 
 
@@ -328,13 +355,13 @@ def _step(
     setup: Setup,
     many: crowd.Crowd,
     data: Mapping[str, np.ndarray],
-    above: np.ndarray,
+    side: np.ndarray,
     counted: tuple[np.ndarray, np.ndarray],
     seed: int,
     settings: inference.Settings,
 ) -> crowd.Crowd:
     """Step from some planned rows that count to others, in the coordinates of the latter."""
-    old, new = (setup.weight(c, above) for c in counted)
+    old, new = (setup.weight(c, side) for c in counted)
     ways = [dev.centring(setup.rows, setup.counts(c)) for c in counted]
     if not np.array_equal(ways[0], ways[1]):
         many = crowd.recast(many, free_values.recentrings(setup.declared, setup.rows, *ways))
