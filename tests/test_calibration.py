@@ -12,8 +12,13 @@ NAMES = [f"x{i}" for i in range(60)]
 ROLES = dict.fromkeys(NAMES, "core")
 
 
+def alone(position: np.ndarray) -> calibration.Found:
+    """What is found if no rival is fitted."""
+    return calibration.Found(NAMES[: position.shape[1]], position, np.zeros((len(position), 1, 4)))
+
+
 def test_uniform_positions_lie_inside_their_bands_as_often_as_said():
-    found = calibration.record("explosive", calibration.Found(NAMES, RNG.random((200, 60))), ROLES)
+    found = calibration.record("explosive", alone(RNG.random((200, 60))), ROLES)
     assert 0.85 <= found["inside"] <= 1.0
     assert found["beyond"] == []
     for level, each in found["coverage"].items():
@@ -22,22 +27,20 @@ def test_uniform_positions_lie_inside_their_bands_as_often_as_said():
 
 @pytest.mark.parametrize("power", [0.6, 1.7])
 def test_positions_of_a_biased_engine_leave_the_band(power):
-    found = calibration.record("explosive", calibration.Found(NAMES, RNG.random((200, 60)) ** power), ROLES)
+    found = calibration.record("explosive", alone(RNG.random((200, 60)) ** power), ROLES)
     assert found["inside"] < 0.1
 
 
 def test_one_parameter_of_many_that_is_far_off_is_named():
     position = RNG.random((200, 60))
     position[:, 7] **= 2
-    assert calibration.record("explosive", calibration.Found(NAMES, position), ROLES)["beyond"] == ["x7"]
+    assert calibration.record("explosive", alone(position), ROLES)["beyond"] == ["x7"]
 
 
 def test_the_figure_has_a_panel_for_each_dynamic_and_stresses_curves_outside(tmp_path):
     position = RNG.random((200, 60))
     position[:, 7] **= 2
-    found = [
-        calibration.record(n, calibration.Found(NAMES, position), ROLES) for n in ("explosive", "amdahl")
-    ]
+    found = [calibration.record(n, alone(position), ROLES) for n in ("explosive", "amdahl")]
     spec = calibration_figures.curves({"dynamics": found})
     share = np.mean([p["inside"] for p in found[0]["parameters"]])
     assert f"Of 120 parameters {share:.0%}" in spec["title"]["text"]
@@ -58,7 +61,7 @@ def test_intervals_that_are_too_narrow_cover_too_little():
     # The posterior is N(data/2, 1/2); this engine says its variance is a quarter of that.
     draws = data[..., None] / 2 + 0.5 * np.sqrt(0.5) * RNG.normal(size=(300, 1, 2000))
     position = (draws < truth[..., None]).mean(-1)
-    found = calibration.record("explosive", calibration.Found(["x0"], position), ROLES)
+    found = calibration.record("explosive", alone(position), ROLES)
     assert found["coverage"]["0.8"]["value"] == pytest.approx(0.478, abs=0.1)
     assert not found["parameters"][0]["inside"]
 
@@ -107,6 +110,28 @@ def test_the_slope_finds_what_evidence_was_multiplied_by(factor):
     truth = np.array([RNG.choice(4, p=p) for p in np.exp(log_p(1.0))])
     found, se = calibration.slope(before, log_p(factor), truth, weight)
     assert 0 < se < 0.05 / factor and found == pytest.approx(1 / factor, abs=4 * se)
+
+
+@pytest.mark.parametrize("factor", [1.0, 2.5])
+def test_weights_tell_which_dynamic_made_the_data_and_whether_they_are_too_sure(factor):
+    """Observations N(1.2 e_k, I) of dynamic k, whose log evidence is 1.2 x_k up to what all share."""
+    records = []
+    for k in range(4):
+        x = RNG.normal(size=(800, 4)) + 1.2 * np.eye(4)[k]
+        pseudo = factor * 1.2 * x[..., None] + 0.2 * RNG.normal(size=(800, 4, 4))
+        position = RNG.random((800, 3))
+        records.append(calibration.record("-", calibration.Found(NAMES[:3], position, pseudo), ROLES))
+    records[2]["log_evidence"][5][1][0] = np.nan
+    found = calibration.weight_record(records)
+    slope, score = found["slope"], found["log_score"]
+    # A data set is noise of sd .1 and evidence; so little noise makes no slope.
+    assert slope["value"] == pytest.approx(1 / factor, abs=4 * slope["se"])
+    assert found["log_score_prior"] == pytest.approx(np.log(0.25)) and found["lost"] == 1
+    assert found["noise"] == pytest.approx(0.1, abs=0.03)
+    if factor == 1.0:
+        assert score["value"] > np.log(0.25) + 4 * score["se"]
+        for one in found["reliability"]:
+            assert one["true"] == pytest.approx(one["believed"], abs=4 * one["se"])
 
 
 def test_beliefs_that_point_away_from_truths_have_no_slope():

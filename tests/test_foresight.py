@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from forecast import beliefs, foresight
+from forecast import beliefs, calibration, foresight
 from forecast.dynamics import DYNAMICS
 
 RNG = np.random.default_rng(3)
@@ -76,7 +76,7 @@ def test_noise_of_the_engine_does_not_take_bits_away():
     # In islands of which each is twice as noisy.
     islands = rough.log_evidence[..., None] + RNG.normal(scale=2 * noise, size=(*added.shape, 4))
     islands += (rough.log_evidence - islands.mean(-1))[..., None]
-    told = rough._replace(error=foresight.errors_of_truth(rough, islands))
+    told = rough._replace(error=calibration.error_of_truth(rough.posterior, islands, seen.truth))
     exact, low, mended = (
         foresight.tier_records(one, ["A"])[0]["bits"]["2028-01-01"] for one in (seen, rough, told)
     )
@@ -249,7 +249,10 @@ def test_the_error_of_a_truth_is_that_of_repeated_estimates():
     many = RNG.normal(scale=0.2, size=(4000, 3, 1, 1, K, 4))
     repeated = np.std([told(noise).log_posterior[:, 0, 0, 0] for noise in many], axis=0)
     pseudo = [level[..., None] + noise for noise in many]
-    said = [foresight.errors_of_truth(told(noise), x)[:, 0, 0] for noise, x in zip(many, pseudo, strict=True)]
+    said = [
+        calibration.error_of_truth(told(noise).posterior, x, truth)[:, 0, 0]
+        for noise, x in zip(many, pseudo, strict=True)
+    ]
     assert np.sqrt(np.mean(np.square(said), axis=0)) == pytest.approx(repeated, rel=0.05, abs=1e-6)
     assert repeated[2] < 1e-6 < 0.05 < repeated[0]
 

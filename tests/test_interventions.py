@@ -75,6 +75,16 @@ def test_less_compute_never_brings_a_milestone_of_automation_nearer(inputs, run)
         assert (capped >= free).all() and (capped > free).any()
 
 
+def test_a_plateau_under_a_cap_is_none_while_compute_grows_at_its_old_rate(inputs, run):
+    (plateau,) = some = {m: x for m, x in inputs.milestones.items() if m == "plateau_before_compute_slows"}
+    theta = run[0].posteriors["decaying"].theta
+    for growth, slowed in ((0.0, True), (0.9, True), (1.1, False)):
+        cap = Cap(2027.0, growth)
+        found = prediction.predict("decaying", theta, some, cap=cap)["passage"].sel(milestone=plateau).values
+        after = np.isfinite(found) & (found > 2027.0)
+        assert after.any() != slowed
+
+
 def test_a_comparison_keeps_the_posterior_and_moves_the_milestones(inputs, run):
     worldview = inputs.worldviews["neutral"]
     asked = interventions.Intervention("t", "r", dt.date(2027, 1, 1), 1.0)

@@ -199,12 +199,8 @@ def test_stepping_agrees_with_reweighting(setup, made, days):
     """On a first date, on two later ones, and from tier to tier; one world of each dynamic."""
     three = days[1:6:2]
     some = np.arange(3, 160, 40)
-    settings = dataclasses.replace(worlds.SETTINGS, chains=64)
     # Twice: errors of four islands are rough.
-    both = [
-        worlds.follow(setup, made.published.of(some), NAMES, three, seed, settings)
-        for seed in ("one", "other")
-    ]
+    both = [worlds.follow(setup, made.published.of(some), NAMES, three, seed) for seed in ("one", "other")]
     stepped = np.concatenate(both, axis=-1)
     expected = reweighted(setup, made.published.of(some), NAMES, three)
     error = np.sqrt(sum(x.var(-1, ddof=1) / x.shape[-1] for x in (stepped, expected)))
@@ -217,7 +213,7 @@ def test_stepping_agrees_with_reweighting(setup, made, days):
     assert abs(level.mean()) < 0.2
 
 
-def test_the_engine_is_reliable_in_worlds_of_its_own_prior(setup, made, days, added):
+def test_what_reweighted_prior_draws_believe_is_reliable_in_worlds_of_the_prior(setup, made, days, added):
     odds = np.full(4, 0.25)
     seen = beliefs.believed(np.zeros(4), odds, added.mean(-1), made.dynamic, made.passage, AS_OF, days[:3])
     for one in calibration.reliability(
@@ -227,6 +223,28 @@ def test_the_engine_is_reliable_in_worlds_of_its_own_prior(setup, made, days, ad
     record = foresight.tier_records(seen, NAMES)
     # More rows cannot tell less, on average.
     assert record[1]["more_than_first"]["2028-01-01"] > -2 * record[1]["more_than_first_se"]["2028-01-01"]
+
+
+@pytest.mark.slow
+def test_the_engine_learns_from_the_shipped_policies_what_they_tell(inputs):
+    """Steps from the prior to two years of tier A, in worlds of the prior."""
+    day = [pd.Timestamp("2028-01-01")]
+    plan = load_plan(ROOT / "data" / "disclosure.toml", inputs.archive, "2026-06-30", "2028-01-01").of(["A"])
+    run = prior_run(inputs.worldviews["neutral"], plan.rows, inputs, islands=8, draws=500)
+    setup = worlds.prepare(run, plan)
+    made = worlds.simulate(setup, {}, 20, seed=3)
+    parts = [made.published.of(np.arange(i, 80, 4)) for i in range(4)]
+    found = np.concatenate(
+        [worlds.follow(setup, one, ["A"], day, f"learns {i}") for i, one in enumerate(parts)]
+    )
+    truth = np.concatenate([made.dynamic[np.arange(i, 80, 4)] for i in range(4)])
+    seen = beliefs.believed(np.zeros(4), np.full(4, 0.25), found.mean(-1), truth, {}, AS_OF, day)
+    error = calibration.error_of_truth(seen.posterior, found, truth)
+    gained, se = beliefs.mean(beliefs.bits(seen._replace(error=error), 0)[:, 0], seen)
+    print(f"{gained:.2f} +- {se:.2f} bits, noise {np.sqrt((error**2).mean()):.2f}", flush=True)
+    assert gained > 3 * se
+    slope = foresight.slope(seen, 0, 0)
+    assert slope["value"] == pytest.approx(1.0, abs=4 * slope["se"])
 
 
 # Read as data are -----------------------------------------------------------------------------------------
@@ -561,10 +579,14 @@ def test_calibration_is_told_and_kept(command_line, tmp_path, monkeypatch, input
     names = list(model.parameters(["amdahl"], inputs.selection.rows))
     calls = []
 
-    def positions(program, name, size, seed, report):
+    def positions(program, name, size, seed, report, rivals):
         calls.append(name)
-        position = np.random.default_rng(1).random((size, len(names)))
-        return calibration.Found(names, position)
+        rng, fitted = np.random.default_rng(1), len(DYNAMICS) if rivals else 1
+        # Each truth has some nats more.
+        level = np.eye(len(DYNAMICS))[list(DYNAMICS).index(name), :fitted, None]
+        return calibration.Found(
+            names, rng.random((size, len(names))), level + rng.normal(size=(size, fitted, 4))
+        )
 
     monkeypatch.setattr(calibration, "prepare", lambda rows: None)
     monkeypatch.setattr(calibration, "positions", positions)
@@ -576,6 +598,16 @@ def test_calibration_is_told_and_kept(command_line, tmp_path, monkeypatch, input
     monkeypatch.setenv("COLUMNS", "200")
     code, out, _ = command_line(*words)
     assert code == 0 and "80% intervals" in out and "in their" in out and calls == ["amdahl"]
+    assert "weight given" not in out
+    code, _, err = command_line(*words, "--weights")
+    assert code == 2 and "leave out --dynamic" in err
+    every = ["calibrate", "--quick", "--weights", "--store", tmp_path]
+    code, out, err = command_line(*every, "--format", "json")
+    assert code == 0, err
+    weights = json.loads(out)["weights"]
+    assert weights["log_score"]["value"] > weights["log_score_prior"] and len(weights["reliability"]) == 10
+    code, out, _ = command_line(*every)
+    assert code == 0 and "weight given" in out and calls == ["amdahl", *DYNAMICS]
 
 
 def test_an_unknown_dynamic_is_told(command_line):

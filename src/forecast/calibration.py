@@ -2,13 +2,14 @@
 
 If parameters come from the prior and data from the model, the share of posterior draws below the truth is
 uniform for a correct engine (Talts et al. 2018), whatever the model; and among data sets that give a
-dynamic a probability, it made as large a share of them.  The first is asked of data from the prior, each
-fitted by the dynamic that made it; the second of worlds from today's posterior, in `foresight`.
+dynamic a probability, it made as large a share of them.  Both are asked of data from the prior; `foresight`
+asks the second of what is learnt after today in worlds from the posterior.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import dataclasses
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from itertools import pairwise
 from typing import Any, NamedTuple
@@ -16,9 +17,9 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 from scipy.optimize import brentq
-from scipy.special import softmax
+from scipy.special import log_softmax, softmax
 
-from forecast import batch, crowd, free_values, inference, model
+from forecast import batch, crowd, evidence, free_values, inference, model
 from forecast.compilation import Compiled, compile_model, in_blocks
 from forecast.dynamics import DYNAMICS, own_names
 from forecast.indicators import prepared
@@ -77,6 +78,8 @@ class Found(NamedTuple):
     """Those of the dynamic."""
     position: np.ndarray
     """Share of posterior draws below the truth, (simulation, parameter)."""
+    log_evidence: np.ndarray
+    """Of each dynamic that was fitted, as jackknife pseudo-values, (simulation, dynamic, island)."""
 
 
 def positions(
@@ -86,6 +89,7 @@ def positions(
     seed: int = 1,
     settings: inference.Settings = SETTINGS,
     report: inference.Progress | None = None,
+    rivals: bool = False,
 ) -> Found:
     """Simulate data from one dynamic at prior draws, fit it to them, and look for the truth.
 
@@ -95,8 +99,14 @@ def positions(
         The dynamic that is true.
     simulations
         Number of data sets.
+    settings
+        Of each dynamic that is fitted.
+    rivals
+        Whether to fit all others to them too.
     """
     k, declared, compiled = list(DYNAMICS).index(name), program.declared, program.compiled
+    labels = list(range(len(DYNAMICS))) if rivals else [k]
+    settings = dataclasses.replace(settings, chains=settings.chains * len(labels))
     mine = own_names(declared, name)
     columns = [list(declared).index(n) for n in mine]
     rng = np.random.default_rng([seed, k])
@@ -109,27 +119,28 @@ def positions(
     value = np.where(program.exact, value, compiled.data["value"])
     nothing, weight = np.zeros(len(program.rows)), program.exact.astype(float)
     shared = model.data_values(declared)
-    position, done = [], 0
+    position, log_evidence, done = [], [], 0
     for those, count in crowd.batches(simulations):
-        start = _from_prior(program, k, int(rng.integers(2**31)), len(those), settings)
+        start = _from_prior(program, labels, int(rng.integers(2**31)), len(those), settings)
         step = int(rng.integers(2**31))
         fit = crowd.advance(compiled, step, start, {"value": value[those]}, nothing, weight, shared, settings)
-        x = fit.draws[:count, 0]
+        x = fit.draws[:count, labels.index(k)]
+        log_evidence.append(fit.log_evidence[:count])
         theta = program.theta(x.reshape(-1, x.shape[-1]), k).reshape(count, -1, len(declared))
         position.append((theta < truth[those[:count], None]).mean(axis=1)[:, columns])
         done += count
         if report:
             report(f"fitting simulated data of {name}", done / simulations)
-    return Found(mine, np.concatenate(position))
+    return Found(mine, np.concatenate(position), np.concatenate(log_evidence))
 
 
 def _from_prior(
-    program: Program, label: int, seed: int, sets: int, settings: inference.Settings
+    program: Program, labels: Sequence[int], seed: int, sets: int, settings: inference.Settings
 ) -> crowd.Crowd:
-    """Prior draws of one dynamic for every data set, as many as are kept at a temperature."""
-    islands, count = settings.islands, settings.chains * settings.steps * settings.sweeps
-    x = program.prior(label, seed, sets * islands * count)
-    return crowd.begin(x.reshape(sets, 1, islands, count, -1), FIRST_STEP, [label])
+    """Prior draws of some dynamics for every data set, as many as are kept at a temperature."""
+    islands, count = settings.islands, settings.chains // len(labels) * settings.steps * settings.sweeps
+    each = [program.prior(k, seed, sets * islands * count).reshape(sets, islands, count, -1) for k in labels]
+    return crowd.begin(np.stack(each, axis=1), FIRST_STEP, labels)
 
 
 def coverage(position: np.ndarray, level: float) -> np.ndarray:
@@ -145,10 +156,11 @@ def record(name: str, found: Found, roles: Mapping[str, str]) -> dict[str, Any]:
     dict
         ``dynamic``, ``simulations``, ``coverage`` (level -> share of all truths, with ``se`` over
         simulations), ``inside`` (share of parameters whose curve of positions lies in its simultaneous band),
-        ``beyond`` (names of those that leave the wider band which holds all curves at once), and
-        ``parameters`` (list of ``name``, ``role``, ``inside``, ``coverage`` of 80 % and ``positions``).
+        ``beyond`` (names of those that leave the wider band which holds all curves at once),
+        ``parameters`` (list of ``name``, ``role``, ``inside``, ``coverage`` of 80 % and ``positions``), and
+        ``log_evidence``, as in `Found`, empty where no other dynamic was fitted.
     """
-    parameters, position = found
+    parameters, position, log_evidence = found
     # The band that holds all curves is by Bonferroni.
     inside, together = (_in_band(position, p) for p in (BAND, 1 - (1 - BAND) / len(parameters)))
     each = []
@@ -174,7 +186,61 @@ def record(name: str, found: Found, roles: Mapping[str, str]) -> dict[str, Any]:
         "inside": float(inside.mean()),
         "beyond": [n for n, held in zip(parameters, together, strict=True) if not held],
         "parameters": each,
+        "log_evidence": log_evidence.tolist() if log_evidence.shape[1] > 1 else [],
     }
+
+
+def weight_record(records: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """How well weights at even odds tell which dynamic made each data set.
+
+    Parameters
+    ----------
+    records
+        Of `record`, one of each dynamic in their order, with ``log_evidence``.
+
+    Returns
+    -------
+    dict
+        ``log_score``, the mean log weight of the truth, and ``log_score_prior``, that before any data, nats;
+        ``reliability`` and ``slope``, as the functions of that name; ``noise``, the Monte Carlo error of the
+        log weight of the truth in one data set, root mean square; and ``lost``, the number of data sets that
+        some dynamic could not be fitted to, which count nowhere.
+    """
+    pseudo = np.concatenate([np.array(one["log_evidence"], float) for one in records])
+    truth = np.repeat(np.arange(len(records)), [one["simulations"] for one in records])
+    kept = np.isfinite(pseudo).all(axis=(1, 2))
+    pseudo, truth = pseudo[kept], truth[kept]
+    log_weight = log_softmax(pseudo.mean(axis=-1), axis=1)
+    own, alike = log_weight[np.arange(len(truth)), truth], np.ones(len(truth))
+    error = error_of_truth(np.exp(log_weight), pseudo, truth)
+    even = np.full(len(records), -np.log(len(records)))
+    figures = {"log_score": mean(own), "slope": slope(even, log_weight, truth, alike)}
+    return {
+        **{n: {"value": x, "se": se} for n, (x, se) in figures.items()},
+        "log_score_prior": float(even[0]),
+        "reliability": reliability(np.exp(log_weight), truth, alike),
+        "noise": float(np.sqrt((error**2).mean())),
+        "lost": int((~kept).sum()),
+    }
+
+
+def error_of_truth(p: np.ndarray, log_evidence: np.ndarray, truth: np.ndarray) -> np.ndarray:
+    """Monte Carlo errors of the truth's log probability, to first order, (set, ...).
+
+    The gradient of log p_t in the log evidence of dynamic k is [k = t] - p_k.  Where the dynamics are far
+    apart their Bayes factors err by nats and this hardly at all.
+
+    Parameters
+    ----------
+    p
+        Probability of each dynamic, (set, ..., dynamic).
+    log_evidence
+        As jackknife pseudo-values, (set, ..., dynamic, island).
+    truth
+        Index of the true one, (set,).
+    """
+    true = np.eye(p.shape[-1])[truth].reshape(len(truth), *[1] * (p.ndim - 2), -1)
+    return evidence.mean_evidence(((true - p)[..., None] * log_evidence).sum(axis=-2))[1]
 
 
 @lru_cache

@@ -102,7 +102,8 @@ def value(
     isos = [beliefs.iso(day) for day in days]
     today = pd.Timestamp(run.as_of)
     every_day = beliefs.believed(now, run.odds, added.mean(-1), made.dynamic, made.passage, today, days)
-    every_day = every_day._replace(error=errors_of_truth(every_day, added))
+    errors = calibration.error_of_truth(every_day.posterior, added, made.dynamic)
+    every_day = every_day._replace(error=errors)
     failed = {iso: found for d, iso in enumerate(isos) if (found := failures(every_day, d, names))}
     sound = isos.index(next(iter(failed))) if failed else len(days)
     if not sound:
@@ -133,22 +134,6 @@ def value(
         "lost": int((~kept_worlds).sum()),
         "noise": noise(seen, seen.error[:, :, -1].T),
     }
-
-
-def errors_of_truth(seen: Seen, added: np.ndarray) -> np.ndarray:
-    """Monte Carlo errors of the truth's log probability, to first order, (world, tier, day).
-
-    The gradient of log p_t in the log evidence of dynamic k is [k = t] - p_k.  Where the dynamics are far
-    apart their Bayes factors err by nats and this hardly at all.
-
-    Parameters
-    ----------
-    added
-        Log evidence as jackknife pseudo-values, (world, tier, day, dynamic, island).
-    """
-    true = np.eye(len(seen.today))[seen.truth][:, None, None]
-    along = ((true - seen.posterior)[..., None] * added).sum(axis=-2)
-    return evidence.mean_evidence(along)[1]
 
 
 def noise(seen: Seen, errors: np.ndarray) -> float:

@@ -103,6 +103,14 @@ def calibrate(
     quick: Annotated[
         bool, typer.Option("--quick", help="50 data sets of each dynamic unless told otherwise.")
     ] = False,
+    weights: Annotated[
+        bool,
+        typer.Option(
+            "--weights",
+            help="Fit every dynamic to all data, and look whether each is true as often as believed; four "
+            "times the time.",
+        ),
+    ] = False,
     seed: SeedOption = 1,
     store: StoreOption = Path("runs"),
     figure: Annotated[
@@ -124,11 +132,13 @@ def calibrate(
         vintages,
     )
     from forecast.dynamics import DYNAMICS
-    from forecast.schema import check_known
+    from forecast.schema import InputError, check_known
 
     if figure is not None:
         figures.check_file(figure)
     check_known("dynamic", dynamic or (), DYNAMICS, "--dynamic")
+    if weights and dynamic:
+        raise InputError("--weights: compares all dynamics; leave out --dynamic")
     inputs = batch.load_inputs(data or home("data"), priors or home("priors"))
     rows, size, found = inputs.selection.rows, simulations or (50 if quick else 200), []
     roles = {n: p.role for n, p in model.parameters(list(DYNAMICS), rows).items()}
@@ -139,7 +149,8 @@ def calibrate(
         if not program:
             tell(name, "compiling", 0.0)
             program.append(calibration.prepare(rows))
-        fits = calibration.positions(program[0], name, size, seed, report=partial(tell, name))
+        report = partial(tell, name)
+        fits = calibration.positions(program[0], name, size, seed, report=report, rivals=weights)
         return calibration.record(name, fits, roles)
 
     with progress_bar() as tell:
@@ -148,12 +159,13 @@ def calibrate(
                 "dynamic": name,
                 "rows": vintages.data_hash(rows),
                 "size": size,
+                "weights": weights,
                 "seed": seed,
                 "code": runs.code_version(),
             }
             kept = store / "calibrated" / f"{runs.run_key(content)}.json"
             found.append(runs.once(kept, partial(made, name, tell)))
-    told = {"dynamics": found}
+    told = {"dynamics": found} | ({"weights": calibration.weight_record(found)} if weights else {})
     if figure is not None:
         figures.save(calibration_figures.curves(told), figure)
     show_found(told, output, lambda: foresight_reports.calibration_tables(told))

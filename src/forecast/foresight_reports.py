@@ -211,4 +211,32 @@ def calibration_tables(found: Mapping[str, Any]) -> RenderableType:
         "calibrated engine 95 % of curves lie in their band, which is simultaneous along each curve. A "
         "wider band holds all curves at once, with a probability of 95 %."
     )
-    return Group(table("Are truths where the posteriors say?", columns, rows), Text(note))
+    weights = _weights(found["weights"]) if "weights" in found else []
+    return Group(table("Are truths where the posteriors say?", columns, rows), Text(note), *weights)
+
+
+def _weights(record: Mapping[str, Any]) -> list[RenderableType]:
+    rows = [
+        [
+            f"{one['low']:.2f} to {one['high']:.2f}",
+            f"{one['believed']:.2f}",
+            cell({"value": one["true"], "se": one["se"]}),
+        ]
+        for one in record["reliability"]
+    ]
+    text = (
+        f"Mean log weight of the dynamic that made the data: {cell(record['log_score'])} nats, before any "
+        f"{record['log_score_prior']:.2f}; in one data set it has an error of {record['noise']:.2f}. Slope, "
+        f"1 if weights are calibrated: {cell(record['slope'])}."
+    )
+    lost = [Text(f"Data sets that some dynamic could not be fitted to count nowhere: {record['lost']}.")]
+    return [
+        table(
+            "When a dynamic is given a weight, how often did it make the data? By tenths of all given",
+            ("weight given", "mean", "share true"),
+            rows,
+            left=1,
+        ),
+        Text(text),
+        *(lost if record["lost"] else []),
+    ]

@@ -46,6 +46,8 @@ PLAIN = {
     "room": "the room below the ceiling",
 }
 """Assumptions as a sentence names them; others go by their name."""
+MUCH = 0.1
+"""Change of weight from which a dynamic is named that was not favoured."""
 
 
 def plain(name: str) -> str:
@@ -73,12 +75,12 @@ def explain(record: Mapping[str, Any]) -> list[str]:
 
 
 def _kept(record: Mapping[str, Any]) -> str:
-    """Which dynamics the worldview favoured, and what became of that."""
+    """What became of the dynamics that the worldview favoured, and of others whose weight changed much."""
     clauses = []
     for need in record["needs"]:
         name, after = need["dynamic"], need["posterior"]
-        if name in record["favoured"]:
-            before = record["odds"][name]
+        before = record["odds"][name]
+        if name in record["favoured"] or abs(after["value"] - before) > max(MUCH, 2 * after["se"]):
             kept = abs(after["value"] - before) <= max(0.05, 2 * after["se"])
             how = "kept" if kept else "lost faith in" if after["value"] < before else "gained faith in"
             clauses.append(f"{how} `{name}` ({before:.2f} before the data, {_error(after)} after)")

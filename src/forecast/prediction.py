@@ -132,6 +132,9 @@ QUANTITIES: dict[str, Quantity] = {
 
 # Milestones -------------------------------------------------------------------------------------------
 
+SLOW = 1.0
+"""Growth of compute under which it has slowed down, nats a year, as the milestones resolve it."""
+
 
 class Condition(NamedTuple):
     """One quantity on one side of a threshold; `above` includes the threshold, `below` does not."""
@@ -465,6 +468,8 @@ def predict(
     shape = draws["g0"].shape
     flat = {n: values.reshape(-1) for n, values in draws.items()}
     path = DYNAMICS[name](time, flat, cap)
+    if cap is not None and cap.growth < SLOW:
+        flat["ts"] = np.minimum(flat["ts"], cap.start)
     passage = [passage_times(m, path, flat).reshape(shape) for m in milestones.values()]
     bands = [np.quantile(QUANTITIES[q].of(path, flat), QUANTILES, axis=0) for q in BANDS]
     labels = {"chain": np.arange(shape[0]), "draw": np.arange(shape[1]), "time": time}
