@@ -23,25 +23,25 @@ from forecast.console import (
     show_found,
 )
 
-QUICK = ("A", "B", "C", "D")
-"""Tiers of a quick run."""
+POLICIES = ("A", "B", "C", "D")
+"""Tiers that are compared unless told otherwise."""
 
 
 @app.command()
 def value(
     worldview: Annotated[str, typer.Option(help="Worldview whose posterior makes the worlds.")] = "neutral",
     worlds: Annotated[
-        int | None, typer.Option(min=4, help="Simulated worlds, as many of each dynamic. Default 500.")
+        int | None, typer.Option(min=4, help="Simulated worlds, as many of each dynamic. Default 100.")
     ] = None,
     quick: Annotated[
         bool,
         typer.Option(
             "--quick",
-            help="The next two Januaries alone; 40 worlds and tiers A to D unless told otherwise: minutes.",
+            help="The next two Januaries instead of five years, and 40 worlds unless told otherwise.",
         ),
     ] = False,
     tier: Annotated[
-        list[str] | None, typer.Option(help="Tier of data/disclosure.toml; repeat for several. Default all.")
+        list[str] | None, typer.Option(help="Tier of data/disclosure.toml; repeat for several. Default A to D.")
     ] = None,
     seed: SeedOption = 1,
     store: StoreOption = Path("runs"),
@@ -61,9 +61,9 @@ def value(
     inputs = batch.load_inputs(*folders)
     chosen = pick_worldviews(inputs.worldviews, [worldview])
     days = dates(inputs.as_of, 2, (1,)) if quick else dates(inputs.as_of, 10)
-    size = worlds or (40 if quick else 500)
+    size = worlds or (40 if quick else 100)
     plan = load_plan(folders[0] / "disclosure.toml", inputs.archive, inputs.as_of, f"{days[-1]:%Y-%m-%d}")
-    names = plan.pick(tier or (QUICK if quick else ()))
+    names = plan.pick(tier or [name for name in POLICIES if name in plan.tiers])
     # Rows of other tiers would be carried along for nothing.
     plan = plan.of(names)
     with progress_bar() as tell:
