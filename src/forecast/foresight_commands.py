@@ -41,7 +41,7 @@ def value(
         ),
     ] = False,
     tier: Annotated[
-        list[str] | None, typer.Option(help="Tier of data/disclosure.toml; repeat for several. Default A to D.")
+        list[str] | None, typer.Option(help="Tier of data/disclosure.toml; repeatable. Default A to D.")
     ] = None,
     seed: SeedOption = 1,
     store: StoreOption = Path("runs"),
