@@ -320,6 +320,20 @@ def test_every_figure_in_words_is_a_figure_of_the_record(printed):
         assert f"`{record['worldview']}`" in text
 
 
+def test_words_name_who_was_favoured_and_who_gained_or_lost_much():
+    def told(**after: float) -> str:
+        needs = [{"dynamic": n, "posterior": {"value": p, "se": 0.01}} for n, p in after.items()]
+        odds = {"explosive": 0.05, "decaying": 0.4, "amdahl": 0.35}
+        return narrative._kept({"worldview": "w", "favoured": ["decaying"], "needs": needs, "odds": odds})
+
+    said = told(explosive=0.28, decaying=0.43, amdahl=0.12)
+    assert "gained faith in `explosive` (0.05" in said
+    assert "kept `decaying`" in said and "lost faith in `amdahl`" in said
+    assert told(explosive=0.1, decaying=0.2, amdahl=0.3) == (
+        "`w` lost faith in `decaying` (0.40 before the data, 0.20 ± 0.01 after)."
+    )
+
+
 def test_a_day_or_worldview_without_a_run_is_refused_with_the_mend(store):
     done = explain(store, "--worldview", "rapid")
     assert isinstance(done.exception, InputError)

@@ -112,28 +112,6 @@ def test_the_slope_finds_what_evidence_was_multiplied_by(factor):
     assert 0 < se < 0.05 / factor and found == pytest.approx(1 / factor, abs=4 * se)
 
 
-@pytest.mark.parametrize("factor", [1.0, 2.5])
-def test_weights_tell_which_dynamic_made_the_data_and_whether_they_are_too_sure(factor):
-    """Observations N(1.2 e_k, I) of dynamic k, whose log evidence is 1.2 x_k up to what all share."""
-    records = []
-    for k in range(4):
-        x = RNG.normal(size=(800, 4)) + 1.2 * np.eye(4)[k]
-        pseudo = factor * 1.2 * x[..., None] + 0.2 * RNG.normal(size=(800, 4, 4))
-        position = RNG.random((800, 3))
-        records.append(calibration.record("-", calibration.Found(NAMES[:3], position, pseudo), ROLES))
-    records[2]["log_evidence"][5][1][0] = np.nan
-    found = calibration.weight_record(records)
-    slope, score = found["slope"], found["log_score"]
-    # A data set is noise of sd .1 and evidence; so little noise makes no slope.
-    assert slope["value"] == pytest.approx(1 / factor, abs=4 * slope["se"])
-    assert found["log_score_prior"] == pytest.approx(np.log(0.25)) and found["lost"] == 1
-    assert found["noise"] == pytest.approx(0.1, abs=0.03)
-    if factor == 1.0:
-        assert score["value"] > np.log(0.25) + 4 * score["se"]
-        for one in found["reliability"]:
-            assert one["true"] == pytest.approx(one["believed"], abs=4 * one["se"])
-
-
 def test_beliefs_that_point_away_from_truths_have_no_slope():
     after = np.log(np.tile([0.1, 0.3, 0.3, 0.3], (50, 1)))
     found = calibration.slope(np.log(np.full(4, 0.25)), after, np.zeros(50, int), np.ones(50))

@@ -15,6 +15,8 @@ SHIPPED = Path(__file__).parents[1] / "data" / "disclosure.toml"
 HEAD = '[series.gap]\nindicator = "int_ext_gap_days"\nevery = 6\nvalue = 60.0\n'
 SCORES = '[series.gap]\nindicator = "swe_pro"\nevery = 6\nvalue = 60.0\n'
 LONG = '[series.gap]\nindicator = "metr_th50_v11"\nevery = 6\nvalue = 3000.0\nmost = 9600.0\n'
+SHARE = SCORES.replace("swe_pro", "ai_code_share")
+TRIAL = SCORES.replace("swe_pro", "uplift_rct_time")
 TIER = '[tiers.A]\ntitle = "t"\nreason = "r"\nseries = ["gap"]\n'
 
 
@@ -68,11 +70,11 @@ def test_every_row_is_a_plain_value(plan):
             "series.gap.n: give the number of tasks or people",
         ),
         (
-            SCORES.replace("swe_pro", "uplift_rct_time") + TIER,
+            TRIAL + TIER,
             "series.gap.interval: uplift_trial has no other",
         ),
         (
-            SCORES.replace("swe_pro", "ai_code_share").replace("60.0", "100.0") + TIER,
+            SHARE.replace("60.0", "100.0") + TIER,
             "so extreme a value is but",
         ),
         (HEAD.replace('"int_ext_gap_days"', '["a"]') + TIER, "has no observation model"),
@@ -85,6 +87,15 @@ def test_every_row_is_a_plain_value(plan):
         (HEAD + "least = 60.0\n" + TIER, "series.gap.least: give a number below the value; got 60.0"),
         (HEAD + "most = true\n" + TIER, "series.gap.most: give a number above the value; got True"),
         (SCORES + "n = 50\nmost = 80\n" + TIER, "series.gap.most: limits of a count follow from n"),
+        (LONG + "least = 9.0\n" + TIER, "so extreme a value"),
+        (LONG.replace("3000.0", "300.0") + "least = 9.0\n" + TIER, "series.gap.least: a model's capability"),
+        (
+            HEAD + 'most = 90.0\ndisclosure = "self_report"\n' + TIER,
+            "series.gap.most: a voluntary report has",
+        ),
+        (SHARE + "most = 100\n" + TIER, "series.gap.most: 100 is no value that it can have"),
+        (SHARE + "least = -1\n" + TIER, "series.gap.least: -1 is no value that it can have"),
+        (TRIAL + "interval = [60.0, 60.0]\n" + TIER, "series.gap.interval: give two numbers with the value"),
         (LONG + TIER, "series.gap.value: so extreme a value is but a bound"),
     ],
 )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -65,6 +67,11 @@ def test_errors_of_means_are_those_of_repeated_simulations(gain):
     values = [one["bits"]["2028-01-01"] for one in repeated]
     said = np.mean([one["bits_se"]["2028-01-01"] for one in repeated])
     assert said == pytest.approx(np.std(values), rel=0.2)
+
+
+def test_one_world_of_a_dynamic_tells_no_error():
+    record = foresight.tier_records(gaussian_worlds(1, 0.7), ["A"])[0]
+    assert record["bits"]["2028-01-01"] is not None and record["bits_se"]["2028-01-01"] is None
 
 
 def test_noise_of_the_engine_does_not_take_bits_away():
@@ -189,10 +196,10 @@ def test_worlds_in_which_a_step_failed_count_nowhere():
     # Each dynamic counts as much as it is probable today, whatever was lost of it.
     weight = np.bincount(left.truth, beliefs.weights(left))
     np.testing.assert_allclose(weight, [0.4, 0.3, 0.2, 0.1])
-    assert foresight.failures(seen._replace(log_posterior=lost), 1, ["A"]) == []
+    assert foresight.failures(seen._replace(log_posterior=lost), 1, ["tier A"]) == []
     lost[:3, 0, 1] = np.nan
-    assert foresight.failures(seen._replace(log_posterior=lost), 0, ["A"]) == []
-    found = foresight.failures(seen._replace(log_posterior=lost), 1, ["A"])
+    assert foresight.failures(seen._replace(log_posterior=lost), 0, ["tier A"]) == []
+    found = foresight.failures(seen._replace(log_posterior=lost), 1, ["tier A"])
     assert found == ["tier A: a step failed in 6% of the worlds of explosive"]
 
 
@@ -220,21 +227,60 @@ def test_an_overconfident_posterior_is_not():
     assert top["true"] < top["believed"] - 4 * top["se"]
 
 
+def weighed(level: float, factor: float, noise: float, simulations: int = 800) -> list[dict]:
+    """Records of data sets N(level e_k, I) of each dynamic k, with log evidence level x_k times a factor."""
+    records = []
+    for k in range(K):
+        x = RNG.normal(size=(simulations, K)) + level * np.eye(K)[k]
+        pseudo = factor * level * x[..., None] + noise * RNG.normal(size=(simulations, K, 4))
+        found = calibration.Found(["x"], RNG.random((simulations, 1)), pseudo)
+        if k == 2:
+            found.log_evidence[5, 1, 0] = np.nan
+        records.append(calibration.record("-", found, {"x": "core"}))
+    # As it is kept in a file.
+    return json.loads(json.dumps(records, allow_nan=False))
+
+
+@pytest.mark.parametrize("factor", [1.0, 0.6])
+def test_weights_tell_which_dynamic_made_the_data_and_whether_they_are_too_timid(factor):
+    found = foresight.weight_record(weighed(1.2, factor, 0.2), "2026-06-30")
+    slope = found["slope"]
+    # So little noise makes no slope.
+    assert slope["value"] == pytest.approx(1 / factor, abs=4 * slope["se"])
+    assert found["lost"] == 1 and found["failed"] == []
+    assert found["noise"] == pytest.approx(0.1, abs=0.03)
+    if factor == 1.0:
+        assert found["bits"]["value"] > 4 * found["bits"]["se"]
+        for one in found["reliability"]:
+            assert one["true"] == pytest.approx(one["believed"], abs=4 * one["se"])
+
+
+def test_weights_of_rough_fits_and_weights_without_a_slope_are_no_numbers():
+    rough = foresight.weight_record(weighed(1.2, 1.0, 2.0, 50), "2026-06-30")
+    assert rough["bits"] is rough["slope"] is None and "weights: the log probability" in rough["failed"][0]
+    sure = foresight.weight_record(weighed(9.0, 1.0, 0.1, 50), "2026-06-30")
+    assert sure["slope"] == {"value": None, "se": None}
+    json.dumps([rough, sure], allow_nan=False)
+    # Weights that are far too sure give truths next to no chance.
+    (why,) = foresight.weight_record(weighed(1.2, 2.5, 0.2), "2026-06-30")["failed"]
+    assert "given less than 0.01 are true" in why
+
+
 def test_a_date_is_sound_unless_errors_are_large_or_truths_are_lost():
     errors = np.full((500 * K, 1, len(DAYS)), 0.4)
     errors[:, 0, 1] = 0.6
     seen = gaussian_worlds(500, 0.5)._replace(error=errors)
-    assert foresight.failures(seen, 0, ["A"]) == []
-    assert foresight.failures(seen, 1, ["A"]) == [
+    assert foresight.failures(seen, 0, ["tier A"]) == []
+    assert foresight.failures(seen, 1, ["tier A"]) == [
         "tier A: the log probability of the truth has an error of 0.60 nats"
     ]
-    assert foresight.failures(seen, 2, ["A"]) == []
+    assert foresight.failures(seen, 2, ["tier A"]) == []
     # Of two thousand worlds, one and many in which the truth was lost by tens of nats, and one that is not known.
     lost, where = seen.log_posterior.copy(), RNG.choice(500 * K, 40, replace=False)
     lost[-1] = np.nan
     for some, expected in ((where[:1], 0), (where, 1)):
         lost[some, 0, 2, seen.truth[some]] = -30.0
-        found = foresight.failures(seen._replace(log_posterior=lost), 2, ["A"])
+        found = foresight.failures(seen._replace(log_posterior=lost), 2, ["tier A"])
         assert len(found) == expected and all("given less than 0.01 are true" in f for f in found)
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from forecast import calibration, free_values, inference, model
+from forecast import calibration, foresight, free_values, inference, model
 from forecast.compilation import compile_model
 from forecast.dynamics import DYNAMICS
 from forecast.indicators import prepared
@@ -73,5 +73,33 @@ def test_curves_of_fifty_simulations_lie_in_their_bands(few):
     record = calibration.record("decaying", found, roles)
     # Of some fifty curves, several of which move together, 95 % should.
     assert record["inside"] >= 0.85 and not record["beyond"]
+    assert record["log_evidence"] == []
     for level, share in record["coverage"].items():
         assert share["value"] == pytest.approx(float(level), abs=4 * share["se"])
+
+
+def weights_of(rows: pd.DataFrame, simulations: int, settings: inference.Settings) -> dict:
+    """What `calibrate --weights` finds."""
+    roles = {n: p.role for n, p in model.parameters(list(DYNAMICS), rows).items()}
+    program, records = calibration.prepare(rows), []
+    for name in DYNAMICS:
+        found = calibration.positions(program, name, simulations, settings=settings, rivals=True)
+        assert found.log_evidence.shape == (simulations, len(DYNAMICS), settings.islands)
+        records.append(calibration.record(name, found, roles))
+    return foresight.weight_record(records, "2026-06-30")
+
+
+def test_few_rows_tell_little_of_the_dynamic_and_nothing_false(few):
+    found = weights_of(few, 20, dataclasses.replace(calibration.SETTINGS, chains=8, final_sweeps=1))
+    print(found["bits"], found["slope"], found["noise"])
+    assert found["failed"] == [] and found["lost"] == 0
+    # No data take anything from what is known, on average.
+    assert -4 * found["bits"]["se"] < found["bits"]["value"] < 1.0
+
+
+@pytest.mark.slow
+def test_each_dynamic_made_the_data_as_often_as_its_weight_says(selection):
+    found = weights_of(selection.rows, 40, calibration.SETTINGS)
+    print(found["bits"], found["slope"], found["noise"], flush=True)
+    assert found["bits"]["value"] > 3 * found["bits"]["se"]
+    assert found["slope"]["value"] > 0.6 and found["slope"]["value"] < 1 + 4 * found["slope"]["se"]

@@ -19,7 +19,8 @@ def cell(x: Mapping[str, Any] | None, digits: int = 2, sign: bool = False) -> st
     """A number with its error, or a dash where there is none."""
     if x is None or x["value"] is None:
         return "-"
-    return f"{x['value']:{'+' if sign else ''}.{digits}f} ± {x['se']:.{digits}f}"
+    error = "?" if x["se"] is None else f"{x['se']:.{digits}f}"
+    return f"{x['value']:{'+' if sign else ''}.{digits}f} ± {error}"
 
 
 def percent(x: Mapping[str, float] | None) -> str:

@@ -81,7 +81,8 @@ def until(seen: Seen, count: int) -> Seen:
 def mean(value: np.ndarray, seen: Seen, kept: np.ndarray | None = None) -> tuple[float, float]:
     """Mean over worlds weighted by their dynamic, and its standard error; NaN if there are none.
 
-    How many worlds there are of each dynamic is not left to chance, so only scatter within each counts.
+    How many worlds there are of each dynamic is not left to chance, so only scatter within each counts, and
+    one world alone tells no error.
 
     Parameters
     ----------
@@ -98,7 +99,8 @@ def mean(value: np.ndarray, seen: Seen, kept: np.ndarray | None = None) -> tuple
     count = np.bincount(seen.truth, kept)[seen.truth]
     away = weight * (known - np.bincount(seen.truth, known)[seen.truth] / np.maximum(count, 1))
     scatter = (away**2 * count / np.maximum(count - 1, 1)).sum()
-    return float(weight @ known / weight.sum()), float(np.sqrt(scatter) / weight.sum())
+    alone = (count[weight > 0] < 2).any()
+    return float(weight @ known / weight.sum()), np.nan if alone else float(np.sqrt(scatter) / weight.sum())
 
 
 def weights(seen: Seen) -> np.ndarray:

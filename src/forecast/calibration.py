@@ -17,9 +17,9 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 from scipy.optimize import brentq
-from scipy.special import log_softmax, softmax
+from scipy.special import softmax
 
-from forecast import batch, crowd, evidence, free_values, inference, model
+from forecast import batch, crowd, evidence, free_values, inference, model, runs
 from forecast.compilation import Compiled, compile_model, in_blocks
 from forecast.dynamics import DYNAMICS, own_names
 from forecast.indicators import prepared
@@ -158,7 +158,7 @@ def record(name: str, found: Found, roles: Mapping[str, str]) -> dict[str, Any]:
         simulations), ``inside`` (share of parameters whose curve of positions lies in its simultaneous band),
         ``beyond`` (names of those that leave the wider band which holds all curves at once),
         ``parameters`` (list of ``name``, ``role``, ``inside``, ``coverage`` of 80 % and ``positions``), and
-        ``log_evidence``, as in `Found`, empty where no other dynamic was fitted.
+        ``log_evidence``, as in `Found`, None where a fit failed, empty where no other dynamic was fitted.
     """
     parameters, position, log_evidence = found
     # The band that holds all curves is by Bonferroni.
@@ -186,41 +186,7 @@ def record(name: str, found: Found, roles: Mapping[str, str]) -> dict[str, Any]:
         "inside": float(inside.mean()),
         "beyond": [n for n, held in zip(parameters, together, strict=True) if not held],
         "parameters": each,
-        "log_evidence": log_evidence.tolist() if log_evidence.shape[1] > 1 else [],
-    }
-
-
-def weight_record(records: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """How well weights at even odds tell which dynamic made each data set.
-
-    Parameters
-    ----------
-    records
-        Of `record`, one of each dynamic in their order, with ``log_evidence``.
-
-    Returns
-    -------
-    dict
-        ``log_score``, the mean log weight of the truth, and ``log_score_prior``, that before any data, nats;
-        ``reliability`` and ``slope``, as the functions of that name; ``noise``, the Monte Carlo error of the
-        log weight of the truth in one data set, root mean square; and ``lost``, the number of data sets that
-        some dynamic could not be fitted to, which count nowhere.
-    """
-    pseudo = np.concatenate([np.array(one["log_evidence"], float) for one in records])
-    truth = np.repeat(np.arange(len(records)), [one["simulations"] for one in records])
-    kept = np.isfinite(pseudo).all(axis=(1, 2))
-    pseudo, truth = pseudo[kept], truth[kept]
-    log_weight = log_softmax(pseudo.mean(axis=-1), axis=1)
-    own, alike = log_weight[np.arange(len(truth)), truth], np.ones(len(truth))
-    error = error_of_truth(np.exp(log_weight), pseudo, truth)
-    even = np.full(len(records), -np.log(len(records)))
-    figures = {"log_score": mean(own), "slope": slope(even, log_weight, truth, alike)}
-    return {
-        **{n: {"value": x, "se": se} for n, (x, se) in figures.items()},
-        "log_score_prior": float(even[0]),
-        "reliability": reliability(np.exp(log_weight), truth, alike),
-        "noise": float(np.sqrt((error**2).mean())),
-        "lost": int((~kept).sum()),
+        "log_evidence": runs.listed(log_evidence) if log_evidence.shape[1] > 1 else [],
     }
 
 

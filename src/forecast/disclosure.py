@@ -16,7 +16,7 @@ import pandas as pd
 
 from forecast import scenarios, selection
 from forecast.indicators import INDICATORS
-from forecast.observation import HORIZON_CEILING, counts, minutes, scores
+from forecast.observation import HORIZON_CEILING, counts, logs, minutes, scores, speed_up
 from forecast.priors import finite
 from forecast.schema import InputError, check_known, check_told, read_toml
 from forecast.vintages import Archive, decimal_year
@@ -129,23 +129,49 @@ def _series(
     seen = prepare(found)
     if not (seen.exact & np.isfinite(seen.low)).all():
         raise InputError(f"{where}.value: so extreme a value is but a bound; give one that can be measured")
-    least, most = _limits(fields, where, prepare)
+    if model in NEED_INTERVAL and not (np.minimum(seen.se_low, seen.se_high) > 0).all():
+        raise InputError(f"{where}.interval: give two numbers with the value between them")
+    least, most = _limits(fields, where, found)
     found = found.assign(series=name, least=least, most=most, entity=[f"{name} {d:%Y-%m-%d}" for d in days])
     return found[found["published_at"] <= end]
 
 
-def _limits(fields: Mapping[str, Any], where: str, prepare: Any) -> tuple[float, float]:
+def _limits(fields: Mapping[str, Any], where: str, rows: pd.DataFrame) -> tuple[float, float]:
     """Smallest and largest value that a report can tell."""
-    limits = {"least": -np.inf, "most": HORIZON_CEILING if prepare is minutes else np.inf}
+    model = INDICATORS[str(rows["indicator"].iat[0])]
+    limits = {"least": -np.inf, "most": HORIZON_CEILING if model.prepare is minutes else np.inf}
     for key in [k for k in limits if k in fields]:
-        if prepare in (scores, counts):
+        if model.prepare in (scores, counts):
             raise InputError(f"{where}.{key}: limits of a count follow from n; leave it out")
+        if model.flagship_rows and key == "least":
+            raise InputError(f"{where}.least: a model's capability is only bounded from below; leave it out")
+        if fields.get("disclosure") in ("voluntary_company", "self_report"):
+            raise InputError(f"{where}.{key}: a voluntary report has none; leave it out, or the disclosure")
         end, value = finite(fields[key]), float(fields["value"])
         if end is None or not (end < value if key == "least" else end > value):
             side = "below" if key == "least" else "above"
             raise InputError(f"{where}.{key}: give a number {side} the value; got {fields[key]!r}")
+        with np.errstate(divide="ignore", invalid="ignore"):
+            told = ends(rows.assign(**{"least": -np.inf, "most": np.inf, key: end}))
+        if not np.isfinite(told).any():
+            raise InputError(f"{where}.{key}: {end:g} is no value that it can have; leave it out")
         limits[key] = end
     return limits["least"], limits["most"]
+
+
+def ends(rows: pd.DataFrame) -> np.ndarray:
+    """Least and most that each row of a plan can tell, on the scale of its law, (2, row)."""
+    found = np.tile([[-np.inf], [np.inf]], len(rows))
+    for name in dict.fromkeys(rows["indicator"]):
+        prepare = INDICATORS[name].prepare
+        # `minutes` knows one ceiling, and more time is less speed.
+        read, places = logs if prepare is minutes else prepare, (1, 0) if prepare is speed_up else (0, 1)
+        for place, column in zip(places, ("least", "most"), strict=True):
+            mine = np.flatnonzero((rows["indicator"] == name) & np.isfinite(rows[column]))
+            if mine.size:
+                told = rows.iloc[mine]
+                found[place, mine] = read(told.assign(value=told[column], lower=np.nan, upper=np.nan)).low
+    return found
 
 
 def _tier(name: str, fields: Any, where: str, series: Collection[str], earlier: Mapping[str, Tier]) -> Tier:

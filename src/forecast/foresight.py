@@ -104,7 +104,8 @@ def value(
     every_day = beliefs.believed(now, run.odds, added.mean(-1), made.dynamic, made.passage, today, days)
     errors = calibration.error_of_truth(every_day.posterior, added, made.dynamic)
     every_day = every_day._replace(error=errors)
-    failed = {iso: found for d, iso in enumerate(isos) if (found := failures(every_day, d, names))}
+    titles = [f"tier {name}" for name in names]
+    failed = {iso: found for d, iso in enumerate(isos) if (found := failures(every_day, d, titles))}
     sound = isos.index(next(iter(failed))) if failed else len(days)
     if not sound:
         raise InputError(f"{isos[0]}: {'; '.join(failed[isos[0]])}; take other tiers or a sharper posterior")
@@ -150,7 +151,7 @@ def failures(seen: Seen, day: int, names: Sequence[str]) -> list[str]:
     Parameters
     ----------
     names
-        Tiers, in the order of `seen`.
+        What to call the tiers, in the order of `seen`.
     """
     found, weight = [], beliefs.weights(seen)
     for t, name in enumerate(names):
@@ -158,17 +159,17 @@ def failures(seen: Seen, day: int, names: Sequence[str]) -> list[str]:
         lost = np.bincount(seen.truth, gone) / np.bincount(seen.truth)
         if lost.max() > GATE["lost"]:
             worst = list(DYNAMICS)[int(lost.argmax())]
-            found.append(f"tier {name}: a step failed in {lost.max():.0%} of the worlds of {worst}")
+            found.append(f"{name}: a step failed in {lost.max():.0%} of the worlds of {worst}")
             continue
         error = noise(seen, seen.error[:, t, day])
         if not error <= GATE["noise"]:
-            found.append(f"tier {name}: the log probability of the truth has an error of {error:.2f} nats")
+            found.append(f"{name}: the log probability of the truth has an error of {error:.2f} nats")
         edges = np.array([0.0, NEXT_TO_NONE])
         for low in calibration.reliability(seen.posterior[:, t, day], seen.truth, weight, edges):
             true = low["true"] * low["worlds"]
             if true and betainc(true, low["worlds"] - true + 1, low["believed"]) < GATE["surprise"]:
                 often = f"{low['true']:.1%} of the times they were"
-                found.append(f"tier {name}: dynamics given less than {NEXT_TO_NONE:g} are true in {often}")
+                found.append(f"{name}: dynamics given less than {NEXT_TO_NONE:g} are true in {often}")
     return found
 
 
@@ -401,3 +402,37 @@ def slope(seen: Seen, tier: int, day: int) -> Figure:
     with np.errstate(divide="ignore"):
         now = np.log(seen.today)
     return figure(calibration.slope(now, after[kept], seen.truth[kept], beliefs.weights(seen)[kept]))
+
+
+def weight_record(records: Sequence[Mapping[str, Any]], as_of: str) -> dict[str, Any]:
+    """How well weights at even odds tell which dynamic made each of some simulated data sets.
+
+    Parameters
+    ----------
+    records
+        Of `calibration.record`, one of each dynamic in their order, with ``log_evidence``.
+    as_of
+        Day of the rows that were simulated.
+
+    Returns
+    -------
+    dict
+        ``bits`` that the data tell of the dynamic, of the two that would settle it; ``reliability`` and
+        ``slope``, as the functions of that name; ``noise`` and ``lost``, as in `value`; and ``failed``, the
+        reasons for which nothing else is told, empty if it is sound.
+    """
+    pseudo = np.concatenate([np.array(one["log_evidence"], float) for one in records])[:, None, None]
+    truth = np.repeat(np.arange(len(records)), [one["simulations"] for one in records])
+    odds, day = np.full(len(records), 1 / len(records)), pd.Timestamp(as_of)
+    every = beliefs.believed(np.zeros(len(odds)), odds, pseudo.mean(-1), truth, {}, day, [day])
+    every = every._replace(error=calibration.error_of_truth(every.posterior, pseudo, truth))
+    failed = failures(every, 0, ["weights"])
+    seen, kept = beliefs.without_lost(every)
+    return {
+        "bits": None if failed else figure(beliefs.mean(beliefs.bits(seen, 0)[:, 0], seen)),
+        "slope": None if failed else slope(seen, 0, 0),
+        "reliability": [] if failed else reliability(seen, 0, 0),
+        "noise": noise(seen, seen.error[:, 0, 0]),
+        "lost": int((~kept).sum()),
+        "failed": failed,
+    }

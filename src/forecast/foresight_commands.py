@@ -31,7 +31,7 @@ POLICIES = ("A", "B", "C", "D")
 def value(
     worldview: Annotated[str, typer.Option(help="Worldview whose posterior makes the worlds.")] = "neutral",
     worlds: Annotated[
-        int | None, typer.Option(min=4, help="Simulated worlds, as many of each dynamic. Default 100.")
+        int | None, typer.Option(min=8, help="Simulated worlds, as many of each dynamic. Default 100.")
     ] = None,
     quick: Annotated[
         bool,
@@ -126,6 +126,7 @@ def calibrate(
         calibration,
         calibration_figures,
         figures,
+        foresight,
         foresight_reports,
         model,
         runs,
@@ -165,7 +166,9 @@ def calibrate(
             }
             kept = store / "calibrated" / f"{runs.run_key(content)}.json"
             found.append(runs.once(kept, partial(made, name, tell)))
-    told = {"dynamics": found} | ({"weights": calibration.weight_record(found)} if weights else {})
+    told = {"dynamics": found} | (
+        {"weights": foresight.weight_record(found, inputs.as_of)} if weights else {}
+    )
     if figure is not None:
         figures.save(calibration_figures.curves(told), figure)
     show_found(told, output, lambda: foresight_reports.calibration_tables(told))

@@ -225,11 +225,13 @@ def _weights(record: Mapping[str, Any]) -> list[RenderableType]:
         for one in record["reliability"]
     ]
     text = (
-        f"Mean log weight of the dynamic that made the data: {cell(record['log_score'])} nats, before any "
-        f"{record['log_score_prior']:.2f}; in one data set it has an error of {record['noise']:.2f}. Slope, "
-        f"1 if weights are calibrated: {cell(record['slope'])}."
+        f"Bits on the dynamic that made the data, of 2: {cell(record['bits'])}. Slope, 1 if weights are "
+        f"calibrated: {cell(record['slope'])}; noise makes it less: in one data set the truth's log weight "
+        f"has an error of {record['noise']:.2f} nats."
     )
     lost = [Text(f"Data sets that some dynamic could not be fitted to count nowhere: {record['lost']}.")]
+    if record["failed"]:
+        return [Text(f"Weights failed their gate: {'; '.join(record['failed'])}.")]
     return [
         table(
             "When a dynamic is given a weight, how often did it make the data? By tenths of all given",

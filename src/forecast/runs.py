@@ -137,6 +137,13 @@ def unwritable(path: Path, error: OSError) -> InputError:
     return InputError(f"{path}: cannot be written ({reason}); make room or name another store")
 
 
+def listed(value: np.ndarray) -> list[Any]:
+    """An array as JSON has it, None where there is no number."""
+    known = value.astype(object)
+    known[~np.isfinite(value)] = None
+    return list(known.tolist())
+
+
 def remember(path: Path, content: Any) -> None:
     """Write a small JSON file, all of it or nothing; its folder is made if missing."""
     draft = path.with_name(f".{path.name}.{uuid.uuid4().hex}")

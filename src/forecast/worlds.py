@@ -36,7 +36,7 @@ from forecast import deviation as dev
 from forecast import observation as obs
 from forecast.accounts import Posterior, Run
 from forecast.compilation import Compiled, compile_model
-from forecast.disclosure import Plan
+from forecast.disclosure import Plan, ends
 from forecast.dynamics import DYNAMICS, HYBRID, Dynamic
 from forecast.indicators import INDICATORS, prepared
 from forecast.laws import Observed
@@ -156,7 +156,7 @@ def prepare(run: Run, plan: Plan, report: inference.Progress | None = None) -> S
     # The other half of the islands makes worlds.
     start = start[:, : start.shape[1] // 2]
     changing = crowd.Changing(new, np.flatnonzero(origin >= 0))
-    least, most = _ends(planned)[:, origin]
+    least, most = ends(planned)[:, origin]
     # Where a score stops being told is in the row itself.
     limit = np.where(np.isfinite(end := np.where(side > 0, most, least)), end, compiled.data["value"])
     return Setup(run, plan, known, compiled, changing, rows, declared, start, origin, side, limit)
@@ -177,7 +177,7 @@ def _prepared(run: Run, plan: Plan) -> Setup:
 
 def _bounds(planned: pd.DataFrame) -> list[pd.DataFrame]:
     """For each planned row that some value would turn into a bound, that bound."""
-    least, most = _ends(planned)
+    least, most = ends(planned)
     turned = _is_read(planned, obs.speed_up)
     low, high = np.where(turned, "lower", "upper"), np.where(turned, "upper", "lower")
     return [
@@ -192,29 +192,12 @@ def _is_read(rows: pd.DataFrame, prepare: Callable[[pd.DataFrame], Observed]) ->
     return np.array([INDICATORS[n].prepare is prepare for n in rows["indicator"]], bool)
 
 
-def _ends(rows: pd.DataFrame) -> np.ndarray:
-    """Least and most that each planned row can tell, on the scale of its law, (2, row)."""
-    ends = np.tile([[-np.inf], [np.inf]], len(rows))
-    for name in dict.fromkeys(rows["indicator"]):
-        prepare = INDICATORS[name].prepare
-        # `minutes` knows one ceiling, and more time is less speed.
-        read, places = obs.logs if prepare is obs.minutes else prepare, (0, 1)
-        if prepare is obs.speed_up:
-            places = (1, 0)
-        for place, column in zip(places, ("least", "most"), strict=True):
-            mine = np.flatnonzero((rows["indicator"] == name) & np.isfinite(rows[column]))
-            if mine.size:
-                told = rows.iloc[mine]
-                ends[place, mine] = read(told.assign(value=told[column], lower=np.nan, upper=np.nan)).low
-    return ends
-
-
 def publish(
     dynamic: Dynamic, rows: pd.DataFrame, theta: Mapping[str, np.ndarray], rng: np.random.Generator
 ) -> Published:
     """What a plan's rows would say at each draw of the parameters of a dynamic."""
     laws = readings.laws(rows, readings.at_draws(dynamic, theta, model.fit_grid(rows)))
-    (least, most), parts, first = _ends(rows), list[Published](), 0
+    (least, most), parts, first = ends(rows), list[Published](), 0
     for law, seen in laws:
         mine = slice(first, first := first + len(seen.low))
         prepare = INDICATORS[str(rows["indicator"].iat[mine.start])].prepare
@@ -415,10 +398,7 @@ def _follow(
     first: int,
 ) -> tuple[int, Any]:
     """`follow` one batch and keep what was learnt, as JSON has it: None where a step failed."""
-    found = follow(setup, published, tiers, days, seed)
-    listed = found.astype(object)
-    listed[~np.isfinite(found)] = None
-    kept = listed.tolist()
+    kept = runs.listed(follow(setup, published, tiers, days, seed))
     runs.remember(path, kept)
     return first, kept
 
