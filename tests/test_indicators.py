@@ -379,6 +379,16 @@ def test_horizon_law():
     np.testing.assert_allclose(law.scale, (0.6 + 0.2) * 0.7)
 
 
+def test_a_horizon_never_falls_with_capability_and_has_the_slope_that_is_said():
+    e = np.linspace(-3.0, 60.0, 6301)
+    for h1, h2 in ((0.6, 0.1), (0.6, 0.0), (0.9, -0.048), (0.6, -0.2)):
+        minutes, slope = obs.log_horizon(e, 1.0, h1, h2)
+        np.testing.assert_allclose(np.diff(minutes), (slope[1:] + slope[:-1]) / 2 * 0.01, atol=1e-5)
+        assert (np.diff(minutes) > 0).all()
+        early = h1 + h2 * e > obs.MIN_HORIZON_SLOPE
+        np.testing.assert_allclose(minutes[early], (1.0 + h1 * e + h2 * e**2 / 2)[early])
+
+
 def test_index_law_has_a_jump_for_reasoning_models():
     rows = table(
         {"value": 120.0, "reasoning": "yes"}, {"value": 120.0}, {"value": 120.0, "reasoning": "unknown"}

@@ -39,8 +39,8 @@ GATE = {"noise": 0.5, "surprise": 0.001, "lost": 0.05}
 """Most the log probability of the truth in one world may err by, root mean square, nats; least probability
 that a calibrated engine gives as many truths next to no chance as were seen; largest share of the worlds of a
 dynamic in which a step may have failed."""
-NEXT_TO_NONE = 0.01
-"""Probability below which a truth was given next to no chance."""
+NEXT_TO_NONE = (1e-2, 1e-4, 1e-8)
+"""Probabilities below which a truth was given next to no chance: many of the first, or one of the last."""
 LEVELS = (0.1, 0.5, 0.9)
 """Quantiles printed of a distribution of dates or years."""
 Figure = dict[str, float | None]
@@ -164,13 +164,21 @@ def failures(seen: Seen, day: int, names: Sequence[str]) -> list[str]:
         error = noise(seen, seen.error[:, t, day])
         if not error <= GATE["noise"]:
             found.append(f"{name}: the log probability of the truth has an error of {error:.2f} nats")
-        edges = np.array([0.0, NEXT_TO_NONE])
-        for low in calibration.reliability(seen.posterior[:, t, day], seen.truth, weight, edges):
+        if surprise := _surprise(seen.posterior[:, t, day], seen.truth, weight):
+            found.append(f"{name}: {surprise}")
+    return found
+
+
+def _surprise(p: np.ndarray, truth: np.ndarray, weight: np.ndarray) -> str:
+    """Whether truths were given next to no chance more often than a calibrated engine would, in words."""
+    for most in NEXT_TO_NONE:
+        for low in calibration.reliability(p, truth, weight, np.array([0.0, most])):
             true = low["true"] * low["worlds"]
             if true and betainc(true, low["worlds"] - true + 1, low["believed"]) < GATE["surprise"]:
-                often = f"{low['true']:.1%} of the times they were"
-                found.append(f"{name}: dynamics given less than {NEXT_TO_NONE:g} are true in {often}")
-    return found
+                return (
+                    f"dynamics given less than {most:g} are true in {low['true']:.2%} of the times they were"
+                )
+    return ""
 
 
 # Records --------------------------------------------------------------------------------------------------

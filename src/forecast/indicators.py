@@ -20,8 +20,6 @@ from forecast.priors import Array, HalfNormal, LogNormal, Normal, array_module
 
 INDICATORS = obs.INDICATORS
 """Registry of observation models by name, filled by this room."""
-MIN_HORIZON_SLOPE = 0.05
-"""Least growth of ln horizon per nat, which keeps the shortfall's scale positive."""
 EARLY_TOOLS_UNTIL = 2025.5
 """Trials observed up to this date used tools early enough to cost time."""
 
@@ -54,13 +52,11 @@ def time_horizon(
         param(Normal(0.0, 0.3), "ln min", "calibration", "offset of suite TH1.0 against TH1.1"),
     ],
 ) -> Law:
-    """Ln minutes = h0 + h1 e + h2 e^2/2, two-piece error, right-censored at 960 minutes."""
-    e = read.capability
+    """Ln minutes = h0 + h1 e + h2 e^2/2 (`log_horizon`), two-piece error, right-censored at 960 minutes."""
     older = (read.rows["indicator_id"] == "metr_th50_v10").to_numpy(float)
-    mu = h0 + h1 * e + h2 * e**2 / 2 + suite_10 * older
-    slope = array_module(e).maximum(h1 + h2 * e, MIN_HORIZON_SLOPE)
+    mu, slope = obs.log_horizon(read.capability, h0, h1, h2)
     low, high = ((se**2 + tau_h**2) ** 0.5 for se in (y.se_low, y.se_high))
-    return SplitShortfall(mu, low, high, slope * read.shortfall)
+    return SplitShortfall(mu + suite_10 * older, low, high, slope * read.shortfall)
 
 
 @indicator("epoch_eci", family="broad index", prepare=obs.points, flagship_rows=True)

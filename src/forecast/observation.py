@@ -17,11 +17,22 @@ from scipy import special, stats
 
 from forecast import deviation as dev
 from forecast.laws import Law, Observed
-from forecast.priors import Array, HalfNormal, LogNormal, Normal, Parameter, Prior, declared_in
+from forecast.priors import (
+    Array,
+    HalfNormal,
+    LogNormal,
+    Normal,
+    Parameter,
+    Prior,
+    array_module,
+    declared_in,
+)
 from forecast.schema import Role
 
 HORIZON_CEILING = 960.0
 """Minutes above which METR calls its time horizons unreliable; longer ones are right-censored."""
+MIN_HORIZON_SLOPE = 0.05
+"""Least growth of ln horizon per nat: a curve that bends down goes on like this and does not fall."""
 BEST_SCORE = 0.97
 """Score of a perfect model on a benchmark: the rest are broken or mislabelled items."""
 SATURATED = 4.0
@@ -232,6 +243,15 @@ SOFTWARE_GROWTH_ROW = {
     "source_title": "Epoch AI: algorithmic progress, read as growth constant within .2 nats a year a year",
 }
 """A row of evidence that stands in no table: software growth without AI was roughly constant."""
+
+
+def log_horizon(e: Array, h0: Array, h1: Array, h2: Array) -> tuple[Array, Array]:
+    """Ln minutes h0 + h1 e + h2 e^2/2, a straight line from where its slope gets least, and the slope."""
+    xp = array_module(e)
+    # Where a curve that bends down gets there; one that does not, never does.
+    bent = xp.minimum(e, (h1 - MIN_HORIZON_SLOPE) / xp.maximum(-h2, 1e-6))
+    minutes = h0 + h1 * bent + h2 * bent**2 / 2 + MIN_HORIZON_SLOPE * (e - bent)
+    return minutes, xp.maximum(h1 + h2 * e, MIN_HORIZON_SLOPE)
 
 
 # Rows to observations -------------------------------------------------------------------------------

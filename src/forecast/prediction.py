@@ -21,6 +21,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from forecast.dynamics import DYNAMICS
 from forecast.evidence import mixture_se
+from forecast.observation import log_horizon
 from forecast.paths import SHARED, Cap, Path, make_grid
 from forecast.schema import InputError, did_you_mean
 
@@ -72,7 +73,7 @@ def _ideation(path: Path, theta: Theta) -> Numbers:
 def _horizon(path: Path, theta: Theta) -> Numbers:
     # As `model` reads public rows: release_gap years behind the capability in use, to first order.
     public = path.e - _along(theta["release_gap"]) * np.gradient(path.e, path.time, axis=-1)
-    return _exp(_along(theta["h0"]) + _along(theta["h1"]) * public + _along(theta["h2"]) * public**2 / 2)
+    return _exp(log_horizon(public, *(_along(theta[n]) for n in ("h0", "h1", "h2")))[0])
 
 
 def _gain_ratio(path: Path, theta: Theta) -> Numbers:
