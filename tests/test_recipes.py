@@ -133,7 +133,7 @@ def test_the_example_of_a_job_is_sound(tmp_path):
     path.write_text(example, encoding="utf-8")
     job = load_job(path)
     assert job.triggers[1].up == 0.15 and job.gates.weight_se == 0.02
-    assert scheduling.settings(job.sampler).chains == 256
+    assert scheduling.settings(job.sampler).chains == 128
 
 
 def test_every_recipe_names_a_job_that_is_shipped():
