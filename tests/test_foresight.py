@@ -247,7 +247,8 @@ def test_weights_tell_which_dynamic_made_the_data_and_whether_they_are_too_timid
     # So little noise makes no slope.
     assert slope["value"] == pytest.approx(1 / factor, abs=4 * slope["se"])
     assert found["lost"] == 1 and found["failed"] == []
-    assert found["noise"] == pytest.approx(0.1, abs=0.03)
+    # Of four islands of sd .2, and the gradient is no longer than that of two dynamics that swap.
+    assert 0.04 < found["noise"] < 0.1 * np.sqrt(2)
     if factor == 1.0:
         assert found["bits"]["value"] > 4 * found["bits"]["se"]
         for one in found["reliability"]:
