@@ -579,7 +579,7 @@ def test_calibration_is_told_and_kept(command_line, tmp_path, monkeypatch, input
     names = list(model.parameters(["amdahl"], inputs.selection.rows))
     calls = []
 
-    def positions(program, name, size, seed, report, rivals):
+    def positions(program, name, size, seed, settings, report, rivals):
         calls.append(name)
         rng, fitted = np.random.default_rng(1), len(DYNAMICS) if rivals else 1
         # Each truth has some nats more.

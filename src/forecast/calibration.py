@@ -28,6 +28,8 @@ from forecast.sweeps import FIRST_STEP
 
 SETTINGS = inference.Settings(islands=4, chains=16, final_sweeps=4, ess=0.2)
 """Size of the fit of one simulated data set."""
+WEIGHED = inference.Settings(islands=4, chains=32, final_sweeps=2, ess=0.2)
+"""Size of each fit where dynamics are weighed: with 16 chains the truth's log weight errs by half a nat."""
 BAND = 0.95
 """Probability that the curve of a calibrated parameter lies inside its band, or that all curves do."""
 WIDTHS = 40_000

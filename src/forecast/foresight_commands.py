@@ -107,8 +107,8 @@ def calibrate(
         bool,
         typer.Option(
             "--weights",
-            help="Fit every dynamic to all data, and look whether each is true as often as believed; four "
-            "times the time.",
+            help="Fit every dynamic to all data, and look whether each is true as often as believed; takes "
+            "hours.",
         ),
     ] = False,
     seed: SeedOption = 1,
@@ -151,7 +151,8 @@ def calibrate(
             tell(name, "compiling", 0.0)
             program.append(calibration.prepare(rows))
         report = partial(tell, name)
-        fits = calibration.positions(program[0], name, size, seed, report=report, rivals=weights)
+        settings = calibration.WEIGHED if weights else calibration.SETTINGS
+        fits = calibration.positions(program[0], name, size, seed, settings, report, weights)
         return calibration.record(name, fits, roles)
 
     with progress_bar() as tell:
