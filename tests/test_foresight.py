@@ -123,14 +123,15 @@ def test_in_time_counts_worlds_that_pass_the_milestone_after_today():
     log_evidence[:, 0, 1:, 0] = 10.0
     passage = {"W_3": np.array([2027.5, 2028.5, np.inf, 2026.0])}
     seen = beliefs.believed(np.zeros(K), np.full(K, 0.25), log_evidence, truth, passage, AS_OF, DAYS)
-    found = foresight.in_time(seen, 0, 10.0, "W_3")
+    found = foresight.in_time(seen, beliefs.told_apart(seen, 0, 10.0), "W_3")
     # Told apart in 2028.0: too late for the first, in time for the second; the others do not count.
     assert found["probability"]["value"] == found["late"]["value"] == pytest.approx(0.5)
     assert found["passes"]["value"] == pytest.approx(0.5)
     # Of one dynamic alone, and where it is neither told nor too late on the last day.
-    some = foresight.in_time(seen, 0, 10.0, "W_3", np.arange(4) == 1)
+    some = foresight.in_time(seen, beliefs.told_apart(seen, 0, 10.0), "W_3", np.arange(4) == 1)
     assert some["probability"]["value"] == 1.0 and some["late"]["value"] == 0.0
-    undecided = foresight.in_time(beliefs.until(seen, 1), 0, 10.0, "W_3")
+    early = beliefs.until(seen, 1)
+    undecided = foresight.in_time(early, beliefs.told_apart(early, 0, 10.0), "W_3")
     assert undecided["probability"]["value"] == undecided["late"]["value"] == 0.0
 
 
@@ -178,7 +179,8 @@ def test_an_alarm_that_sounds_today_counts_from_today_unless_it_is_taken_back():
 
 def test_shares_are_never_without_an_error():
     seen = gaussian_worlds(50, 40.0)
-    found = foresight.in_time(seen._replace(passage={"W_3": np.full(50 * K, 2030.0)}), 0, 10.0, "W_3")
+    passing = seen._replace(passage={"W_3": np.full(50 * K, 2030.0)})
+    found = foresight.in_time(passing, beliefs.told_apart(passing, 0, 10.0), "W_3")
     assert found["probability"]["value"] == found["passes"]["value"] == 1.0
     # Weights of .4 to .1 leave 167 of 200 worlds.
     assert found["probability"]["se"] == pytest.approx(

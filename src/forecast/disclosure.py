@@ -16,7 +16,7 @@ import pandas as pd
 
 from forecast import scenarios, selection
 from forecast.indicators import INDICATORS
-from forecast.observation import HORIZON_CEILING, counts, logs, minutes, scores, speed_up
+from forecast.observation import HORIZON_CEILING, VOLUNTARY, counts, logs, minutes, scores, speed_up
 from forecast.priors import finite
 from forecast.schema import InputError, check_known, check_told, read_toml
 from forecast.vintages import Archive, decimal_year
@@ -145,7 +145,7 @@ def _limits(fields: Mapping[str, Any], where: str, rows: pd.DataFrame) -> tuple[
             raise InputError(f"{where}.{key}: limits of a count follow from n; leave it out")
         if model.flagship_rows and key == "least":
             raise InputError(f"{where}.least: a model's capability is only bounded from below; leave it out")
-        if fields.get("disclosure") in ("voluntary_company", "self_report"):
+        if fields.get("disclosure") in VOLUNTARY:
             raise InputError(f"{where}.{key}: a voluntary report has none; leave it out, or the disclosure")
         end, value = finite(fields[key]), float(fields["value"])
         if end is None or not (end < value if key == "least" else end > value):

@@ -263,13 +263,12 @@ def _ever(day: np.ndarray, mine: np.ndarray) -> dict[str, Any]:
     return {"ever": figure(calibration.share(np.isfinite(day), mine)), "year": quantiles(day[mine])}
 
 
-def _in_time(seen: Seen, tier: int, kept: np.ndarray | None = None) -> dict[str, Any]:
-    return {f"{bar:g}": {m: in_time(seen, tier, bar, m, kept) for m in BEFORE} for bar in BARS}
+def _in_time(seen: Seen, tier: int, kept: np.ndarray | bool = True) -> dict[str, Any]:
+    days = {f"{bar:g}": beliefs.told_apart(seen, tier, bar) for bar in BARS}
+    return {bar: {m: in_time(seen, day, m, kept) for m in BEFORE} for bar, day in days.items()}
 
 
-def in_time(
-    seen: Seen, tier: int, bar: float, milestone: str, kept: np.ndarray | None = None
-) -> dict[str, Any]:
+def in_time(seen: Seen, day: np.ndarray, milestone: str, kept: np.ndarray | bool = True) -> dict[str, Any]:
     """Whether the truth is told apart before a milestone, among worlds that pass it after today.
 
     It is looked at on some days only, so that it is never told before the first, and what comes between two
@@ -277,6 +276,8 @@ def in_time(
 
     Parameters
     ----------
+    day
+        On which it is, as `beliefs.told_apart` finds it, (world,).
     kept
         Worlds that count, (world,); all by default.
 
@@ -287,8 +288,7 @@ def in_time(
         and it is not; in the rest the milestone comes later and nothing is told yet; and ``passes``, the
         share of all worlds that pass the milestone.
     """
-    when, day = seen.passage[milestone], beliefs.told_apart(seen, tier, bar)
-    counted = beliefs.weights(seen) * (True if kept is None else kept)
+    when, counted = seen.passage[milestone], beliefs.weights(seen) * kept
     first, last = beliefs.as_years([seen.as_of, seen.days[-1]])
     passes = np.isfinite(when) & (when > first)
     return {

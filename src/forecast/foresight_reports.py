@@ -147,9 +147,7 @@ def _reliability(
     rows = [
         [
             name if i == 0 else "",
-            f"{one['low']:.2f} to {one['high']:.2f}",
-            f"{one['believed']:.2f}",
-            cell({"value": one["true"], "se": one["se"]}),
+            *_tenth(one),
             cell(slope[name][last]) if i == 0 else "",
         ]
         for name, dates in by_tier.items()
@@ -162,6 +160,12 @@ def _reliability(
         rows,
         left=2,
     )
+
+
+def _tenth(one: Mapping[str, Any]) -> list[str]:
+    """A range of probabilities given, their mean and how often they came true."""
+    often = cell({"value": one["true"], "se": one["se"]})
+    return [f"{one['low']:.2f} to {one['high']:.2f}", f"{one['believed']:.2f}", often]
 
 
 def _hybrid(record: Mapping[str, Any], last: str) -> RenderableType:
@@ -216,27 +220,19 @@ def calibration_tables(found: Mapping[str, Any]) -> RenderableType:
 
 
 def _weights(record: Mapping[str, Any]) -> list[RenderableType]:
-    rows = [
-        [
-            f"{one['low']:.2f} to {one['high']:.2f}",
-            f"{one['believed']:.2f}",
-            cell({"value": one["true"], "se": one["se"]}),
-        ]
-        for one in record["reliability"]
-    ]
+    if record["failed"]:
+        return [Text(f"Weights failed their gate: {'; '.join(record['failed'])}.")]
     text = (
         f"Bits on the dynamic that made the data, of 2: {cell(record['bits'])}. Slope, 1 if weights are "
         f"calibrated: {cell(record['slope'])}; noise makes it less: in one data set the truth's log weight "
         f"has an error of {record['noise']:.2f} nats."
     )
     lost = [Text(f"Data sets that some dynamic could not be fitted to count nowhere: {record['lost']}.")]
-    if record["failed"]:
-        return [Text(f"Weights failed their gate: {'; '.join(record['failed'])}.")]
     return [
         table(
             "When a dynamic is given a weight, how often did it make the data? By tenths of all given",
             ("weight given", "mean", "share true"),
-            rows,
+            [_tenth(one) for one in record["reliability"]],
             left=1,
         ),
         Text(text),

@@ -103,7 +103,7 @@ def _reader(
     capability = public + _along(_between(dev.knots(last), when), deviation)
     leader = rows["developer"].isin(obs.LEADERS).to_numpy(float)
     shortfall = theta["shortfall"] * leader + theta["shortfall_followers"] * (1 - leader)
-    voluntary = rows["disclosure"].isin(["voluntary_company", "self_report"]) & rows["kind"].eq("company")
+    voluntary = rows["disclosure"].isin(obs.VOLUNTARY) & rows["kind"].eq("company")
     lab = (voluntary & rows["company"].isin(obs.LABS)).to_numpy(float)
     tech: np.ndarray = voluntary.to_numpy(float) - lab
     disclosed = theta["disclosure_lab"] * lab + theta["disclosure_tech"] * tech

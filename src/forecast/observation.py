@@ -262,6 +262,8 @@ _COMPANIES = {
     "Google": ("Google",),
     "Microsoft": ("Microsoft",),
 }
+VOLUNTARY = ("voluntary_company", "self_report")
+"""Disclosures that a company chooses to make."""
 LABS = ("Anthropic", "OpenAI")
 """Companies whose main business is AI; the other named companies are large technology companies."""
 

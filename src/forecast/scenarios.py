@@ -130,7 +130,7 @@ def as_row(row: Mapping[str, Any], where: str, archive: Archive) -> dict[str, An
         raise InputError(f"{where}.date: {day} is not between {T0 + 2:.0f} and {T_END:.0f}")
     developer = str(row.get("developer", "Anthropic"))
     one = ind.INDICATORS[model_of[name]]
-    company = obs.company_of(developer) if disclosure in ("voluntary_company", "self_report") else "industry"
+    company = obs.company_of(developer) if disclosure in obs.VOLUNTARY else "industry"
     return {
         "indicator_id": name,
         "entity": f"hypothetical {day}",

@@ -140,7 +140,8 @@ def prepare(run: Run, plan: Plan, report: inference.Progress | None = None) -> S
         report("compiling", 0.0)
     planned = plan.rows.assign(origin=np.arange(len(plan.rows)), side=0)
     stored = run.rows.assign(origin=-1, side=0)
-    rows = selection.in_order(pd.concat([stored, planned, *_bounds(planned)], ignore_index=True))
+    least, most = limits = ends(planned)
+    rows = selection.in_order(pd.concat([stored, planned, *_bounds(planned, limits)], ignore_index=True))
     declared = batch.declared_parameters(rows, run.worldview)
     origin, side = (rows[c].to_numpy() for c in ("origin", "side"))
     compiled, new = (
@@ -156,9 +157,9 @@ def prepare(run: Run, plan: Plan, report: inference.Progress | None = None) -> S
     # The other half of the islands makes worlds.
     start = start[:, : start.shape[1] // 2]
     changing = crowd.Changing(new, np.flatnonzero(origin >= 0))
-    least, most = ends(planned)[:, origin]
     # Where a score stops being told is in the row itself.
-    limit = np.where(np.isfinite(end := np.where(side > 0, most, least)), end, compiled.data["value"])
+    end = np.where(side > 0, most[origin], least[origin])
+    limit = np.where(np.isfinite(end), end, compiled.data["value"])
     return Setup(run, plan, known, compiled, changing, rows, declared, start, origin, side, limit)
 
 
@@ -175,9 +176,9 @@ def _prepared(run: Run, plan: Plan) -> Setup:
     return _SETUPS[key]
 
 
-def _bounds(planned: pd.DataFrame) -> list[pd.DataFrame]:
-    """For each planned row that some value would turn into a bound, that bound."""
-    least, most = ends(planned)
+def _bounds(planned: pd.DataFrame, limits: np.ndarray) -> list[pd.DataFrame]:
+    """For each planned row that some value would turn into a bound, that bound; limits are its `ends`."""
+    least, most = limits
     turned = _is_read(planned, obs.speed_up)
     low, high = np.where(turned, "lower", "upper"), np.where(turned, "upper", "lower")
     return [
