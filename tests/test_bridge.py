@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 from scipy import stats
+from scipy.special import expit
 
 from forecast.bridge import bridge, constants, jackknife_values, ratio
 
@@ -56,6 +57,24 @@ def test_the_ratio_of_constants_is_read_off_draws_of_both():
         both = np.stack([-0.5 * x**2, 2.0 - 0.5 * (x - 1.0) ** 2], axis=1)
         same = constants(both, np.array([a.size, b.size]), np.zeros(2))
         assert value == pytest.approx(same[1] - same[0], abs=1e-6)
+
+
+@pytest.mark.parametrize("impossible", [0.0, 0.3, 0.9])
+@pytest.mark.parametrize("apart", [0.0, 1.0, 4.0])
+def test_a_ratio_is_found_however_far_the_densities_are_and_whatever_is_impossible(apart, impossible):
+    """The second density is e^-500 N(apart, 1), and impossible at some draws of the first."""
+    rng = np.random.default_rng(7)
+    draws = rng.standard_normal((2, 3, 400)) + np.array([0.0, apart])[:, None, None]
+    before, after = apart * (draws - apart / 2) - 500.0
+    before[rng.random(before.shape) < impossible] = -1e300
+    (found,) = ratio(before[None], after[None])
+
+    def excess(z: float) -> float:
+        return expit(np.append(before, after) - z).mean() - 0.5
+
+    assert abs(excess(found)) < 1e-9
+    # The root is the only one: what is taken for a draw of the second falls all the way.
+    assert excess(found - 1e-6) > 0 > excess(found + 1e-6)
 
 
 def test_jackknife_values_of_a_mean_are_the_values():

@@ -30,6 +30,10 @@ def test_pytensor_hands_erfcx_to_it():
     np.testing.assert_allclose(function(X), special.erfcx(X), rtol=2e-14)
 
 
+def test_xla_has_one_device_and_no_more_threads_than_that_needs():
+    assert jax.local_device_count() == 1
+
+
 def several_uses(x):
     root = jnp.sqrt(1 + x**2)
     part = jax.jit(lambda a: jnp.log(a) * jnp.exp(-a))(root)

@@ -6,12 +6,14 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 from scipy.optimize import brentq, minimize
-from scipy.special import logsumexp
+from scipy.special import expit, logit, logsumexp
 
 ROUNDS = 50
-"""Most rounds of the fixed point of `ratio`."""
+"""Most steps of Newton's method in `ratio`."""
 CLOSE = 1e-10
-"""Largest change of a round, in nats, after which there is no other."""
+"""Largest step, in nats, after which there is no other."""
+FLATTEST = 0.01
+"""Least slope that a step believes, so that none is wild; where densities hardly overlap it is so small."""
 
 
 def bridge(
@@ -124,7 +126,8 @@ def constants(log_density: np.ndarray, size: np.ndarray, start: np.ndarray) -> n
 def ratio(before: np.ndarray, after: np.ndarray) -> np.ndarray:
     """Log ratio of normalising constants, from log ratios of densities at draws of both (Bennett 1976).
 
-    What `constants` finds for two densities, for many pairs at once.
+    What `constants` finds for two densities, for many pairs at once.  Where a draw is taken for one of the
+    second density with probability expit(log ratio - result + log(m/n)), m of all n + m are on average.
 
     Parameters
     ----------
@@ -133,12 +136,16 @@ def ratio(before: np.ndarray, after: np.ndarray) -> np.ndarray:
     """
     x = np.concatenate([before, after], axis=-1).reshape(*before.shape[:-2], -1)
     n, m = (np.prod(part.shape[-2:]) for part in (before, after))
-    found = np.zeros((*x.shape[:-1], 1))
+    odds = np.log(m / n)
+    # All draws of the second density are possible, so that their middle is near.
+    found = np.median(after, axis=(-2, -1))[..., None]
     for _ in range(ROUNDS):
-        mixed = np.logaddexp(np.log(n), np.log(m) + x - found)
-        last = found
-        found = logsumexp(x - mixed, axis=-1, keepdims=True) - logsumexp(-mixed, axis=-1, keepdims=True)
-        if np.abs(found - last).max() < CLOSE:
+        second = expit(x - found + odds)
+        share = second.mean(axis=-1, keepdims=True)
+        slope = (second * (1 - second)).mean(axis=-1, keepdims=True) / (share * (1 - share))
+        step = (logit(share) - odds) / np.maximum(slope, FLATTEST)
+        found = found + step
+        if np.abs(step).max() < CLOSE:
             break
     return np.asarray(found[..., 0])
 

@@ -24,6 +24,11 @@ from pytensor.graph.replace import clone_replace
 
 from forecast.kernels import materialised
 
+# On import PyMC asks for a hundred devices, for chains of its own samplers.  XLA then has a hundred threads
+# that look for work in one another's queues, on however few processors: a fifth of the time.
+_DEVICES = "--xla_force_host_platform_device_count=100"
+os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "").replace(_DEVICES, "")
+
 # Compiled programs are kept between processes; compiling the full model takes about a minute.
 _CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "forecast" / "xla"
 jax.config.update("jax_compilation_cache_dir", str(_CACHE))
