@@ -17,7 +17,7 @@ from threadpoolctl import threadpool_limits
 
 from forecast.bridge import carried, jackknife_values
 from forecast.compilation import Compiled, Metric, in_blocks, log_density
-from forecast.particles import by_island, moments, resampled
+from forecast.particles import by_island, moments, next_powers, resampled
 from forecast.sweeps import Data, Run, Settings
 
 OWN = ("value", "weight")
@@ -272,7 +272,7 @@ def _impossible(change: np.ndarray) -> np.ndarray:
 
 
 def _next(change: np.ndarray, power: np.ndarray, ess: float) -> np.ndarray:
-    """`particles.next_power` of many groups at once, (group,), from the change at draws (group, ...)."""
+    """Largest power that keeps the effective share of draws at `ess`, (group,), from the change at them."""
     flat = change.reshape(len(change), -1)
 
     def enough(new: np.ndarray) -> np.ndarray:
@@ -280,13 +280,7 @@ def _next(change: np.ndarray, power: np.ndarray, ess: float) -> np.ndarray:
         w = np.exp(log_w - log_w.max(axis=1, keepdims=True))
         return np.asarray(w.sum(axis=1) ** 2 >= ess * flat.shape[1] * (w**2).sum(axis=1))
 
-    low, high, last = power, np.ones(len(power)), enough(np.ones(len(power)))
-    for _ in range(30):
-        wide = (low > 0) & (high > 2 * low)
-        middle = np.where(wide, np.sqrt(low * high), 0.5 * (low + high))
-        fits = enough(middle)
-        low, high = np.where(fits, middle, low), np.where(fits, high, middle)
-    return np.where(last, 1.0, np.where(low > power, low, high))
+    return next_powers(enough, power)
 
 
 def _sharpened(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -86,17 +87,34 @@ def next_power(cloud: Particles, log_pseudo: np.ndarray, power: float, ess: floa
     """Largest power whose weights keep the effective share of particles at `ess`."""
     now = logsumexp(cloud.log_target(log_pseudo, power), axis=-1)
 
-    def share(new: float) -> float:
-        return effective_share(logsumexp(cloud.log_target(log_pseudo, new), axis=-1) - now)
+    def enough(new: np.ndarray) -> np.ndarray:
+        change = [logsumexp(cloud.log_target(log_pseudo, p), axis=-1) - now for p in new]
+        return np.array([effective_share(log_w) >= ess for log_w in change])
 
-    if share(1.0) >= ess:
-        return 1.0
-    low, high = power, 1.0
+    return float(next_powers(enough, np.array([power]))[0])
+
+
+def next_powers(enough: Callable[[np.ndarray], np.ndarray], power: np.ndarray) -> np.ndarray:
+    """Largest powers up to 1 that will do, by bisection.
+
+    Parameters
+    ----------
+    enough
+        Powers (group,) -> whether each will do, (group,).
+    power
+        Where the steps begin, (group,).
+    """
+    low, high = power, np.ones(len(power))
+    last = enough(high)
+    if last.all():
+        return high
     for _ in range(30):
-        middle = np.sqrt(low * high) if low > 0 and high / low > 2 else 0.5 * (low + high)
-        low, high = (middle, high) if share(middle) >= ess else (low, middle)
+        wide = (low > 0) & (high > 2 * low)
+        middle = np.where(wide, np.sqrt(low * high), 0.5 * (low + high))
+        fits = enough(middle)
+        low, high = np.where(fits, middle, low), np.where(fits, high, middle)
     # Where much of the prior is impossible no step keeps the share; take the least one.
-    return low if low > power else high
+    return np.where(last, 1.0, np.where(low > power, low, high))
 
 
 def moments(x: np.ndarray, log_weight: np.ndarray | None = None) -> Gaussian:
