@@ -45,7 +45,7 @@ from forecast.sweeps import FIRST_STEP
 
 OWN = (*crowd.OWN, "score_se")
 """Data of the model of which each particle gets its own."""
-SETTINGS = inference.Settings(islands=4, chains=32, final_sweeps=1, ess=0.4)
+SETTINGS = inference.Settings(islands=4, chains=64, final_sweeps=1, ess=0.4)
 """Size of a step in a simulated world."""
 START = 128
 """Stored draws of each dynamic and island that a world starts from."""
