@@ -81,16 +81,16 @@ def test_curves_of_fifty_simulations_lie_in_their_bands(few):
 def weights_of(rows: pd.DataFrame, simulations: int, settings: inference.Settings) -> dict:
     """What `calibrate --weights` finds."""
     roles = {n: p.role for n, p in model.parameters(list(DYNAMICS), rows).items()}
-    program, records = calibration.prepare(rows), []
+    program, records = calibration.prepare(rows, together=False), []
     for name in DYNAMICS:
-        found = calibration.positions(program, name, simulations, settings=settings, rivals=True)
+        found = calibration.weighed(program, name, simulations, settings=settings)
         assert found.log_evidence.shape == (simulations, len(DYNAMICS), settings.islands)
         records.append(calibration.record(name, found, roles))
     return foresight.weight_record(records, "2026-06-30")
 
 
 def test_few_rows_tell_little_of_the_dynamic_and_nothing_false(few):
-    found = weights_of(few, 20, dataclasses.replace(calibration.SETTINGS, chains=8, final_sweeps=1))
+    found = weights_of(few, 10, dataclasses.replace(calibration.WEIGHED, chains=16, final_sweeps=1))
     print(found["bits"], found["slope"], found["noise"])
     assert found["failed"] == [] and found["lost"] == 0
     # No data take anything from what is known, on average.

@@ -8,8 +8,7 @@ asks the second of what is learnt after today in worlds from the posterior.
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from functools import lru_cache
 from itertools import pairwise
 from typing import Any, NamedTuple
@@ -28,8 +27,8 @@ from forecast.sweeps import FIRST_STEP
 
 SETTINGS = inference.Settings(islands=4, chains=16, final_sweeps=4, ess=0.2)
 """Size of the fit of one simulated data set."""
-WEIGHED = inference.Settings(islands=4, chains=32, final_sweeps=2, ess=0.2)
-"""Size of each fit where dynamics are weighed: with 16 chains the truth's log weight errs by half a nat."""
+WEIGHED = inference.Settings(islands=4, chains=48, final_sweeps=2)
+"""Size of the fit of all dynamics to one simulated data set."""
 BAND = 0.95
 """Probability that the curve of a calibrated parameter lies inside its band, or that all curves do."""
 WIDTHS = 40_000
@@ -51,12 +50,13 @@ class Program(NamedTuple):
     exact: np.ndarray
     """Rows that say what a value is, and not only where it lies; the others do not count, (row,)."""
 
+    def draw_prior(self, seed: int, size: int) -> np.ndarray:
+        """Unconstrained prior draws whose dynamics cycle, (draw, dimension)."""
+        return free_values.prior_draws(list(DYNAMICS), self.declared, self.rows, seed, size)[0]
+
     def prior(self, label: int, seed: int, size: int) -> np.ndarray:
         """Unconstrained prior draws of one dynamic, (draw, dimension)."""
-        names = list(DYNAMICS)
-        # Labels of prior draws cycle.
-        x, _ = free_values.prior_draws(names, self.declared, self.rows, seed, size * len(names))
-        return x[label :: len(names)]
+        return self.draw_prior(seed, size * len(DYNAMICS))[label :: len(DYNAMICS)]
 
     def theta(self, x: np.ndarray, label: int) -> np.ndarray:
         """Parameters at unconstrained values of one dynamic, (draw, parameter)."""
@@ -66,10 +66,16 @@ class Program(NamedTuple):
         return dict(zip(self.compiled.names, values, strict=True))["theta"]
 
 
-def prepare(rows: pd.DataFrame) -> Program:
-    """Compile the joint model of `selection.Selection.rows`, under default priors."""
+def prepare(rows: pd.DataFrame, together: bool = True) -> Program:
+    """Compile the joint model of `selection.Selection.rows`, under default priors.
+
+    Parameters
+    ----------
+    together
+        Whether many data sets are fitted at once, as `positions` does.
+    """
     declared = model.ordered(model.parameters(list(DYNAMICS), rows))
-    compiled = compile_model(batch.joint_model(rows, declared), crowd.OWN)
+    compiled = compile_model(batch.joint_model(rows, declared), crowd.OWN if together else ())
     return Program(rows, declared, compiled, prepared(rows).exact)
 
 
@@ -84,6 +90,37 @@ class Found(NamedTuple):
     """Of each dynamic that was fitted, as jackknife pseudo-values, (simulation, dynamic, island)."""
 
 
+class Simulated(NamedTuple):
+    """Data sets of one dynamic at prior draws of its parameters."""
+
+    label: int
+    """Index of the dynamic."""
+    columns: list[int]
+    """Places of its parameters among all."""
+    theta: np.ndarray
+    """(simulation, parameter)"""
+    value: np.ndarray
+    """(simulation, row)"""
+
+    def position(self, theta: np.ndarray, those: np.ndarray) -> np.ndarray:
+        """Share of draws (set, draw, parameter) below the truths of those sets, (set, own parameter)."""
+        return (theta < self.theta[those, None]).mean(axis=1)[:, self.columns]
+
+
+def simulate(program: Program, name: str, simulations: int, rng: np.random.Generator) -> Simulated:
+    """Draw parameters of a dynamic from the prior, and the values of all rows from them."""
+    k, declared = list(DYNAMICS).index(name), program.declared
+    theta = program.theta(program.prior(k, int(rng.integers(2**31)), simulations), k)
+    drawn = [
+        model.simulate_rows(name, program.rows, dict(zip(declared, one, strict=True)), int(seed))
+        for one, seed in zip(theta, rng.integers(2**31, size=simulations), strict=True)
+    ]
+    value = np.where(
+        program.exact, [np.concatenate(parts) for parts in drawn], program.compiled.data["value"]
+    )
+    return Simulated(k, [list(declared).index(n) for n in own_names(declared, name)], theta, value)
+
+
 def positions(
     program: Program,
     name: str,
@@ -91,9 +128,8 @@ def positions(
     seed: int = 1,
     settings: inference.Settings = SETTINGS,
     report: inference.Progress | None = None,
-    rivals: bool = False,
 ) -> Found:
-    """Simulate data from one dynamic at prior draws, fit it to them, and look for the truth.
+    """Simulate data from one dynamic at prior draws, fit it to them, many at a time, and look for the truth.
 
     Parameters
     ----------
@@ -101,48 +137,64 @@ def positions(
         The dynamic that is true.
     simulations
         Number of data sets.
-    settings
-        Of each dynamic that is fitted.
-    rivals
-        Whether to fit all others to them too.
     """
-    k, declared, compiled = list(DYNAMICS).index(name), program.declared, program.compiled
-    labels = list(range(len(DYNAMICS))) if rivals else [k]
-    settings = dataclasses.replace(settings, chains=settings.chains * len(labels))
-    mine = own_names(declared, name)
-    columns = [list(declared).index(n) for n in mine]
-    rng = np.random.default_rng([seed, k])
-    truth = program.theta(program.prior(k, int(rng.integers(2**31)), simulations), k)
-    drawn = [
-        model.simulate_rows(name, program.rows, dict(zip(declared, one, strict=True)), int(one_seed))
-        for one, one_seed in zip(truth, rng.integers(2**31, size=simulations), strict=True)
-    ]
-    value = np.array([np.concatenate(parts) for parts in drawn])
-    value = np.where(program.exact, value, compiled.data["value"])
+    rng = np.random.default_rng([seed, list(DYNAMICS).index(name)])
+    made = simulate(program, name, simulations, rng)
     nothing, weight = np.zeros(len(program.rows)), program.exact.astype(float)
-    shared = model.data_values(declared)
+    shared = model.data_values(program.declared)
     position, log_evidence, done = [], [], 0
     for those, count in crowd.batches(simulations):
-        start = _from_prior(program, labels, int(rng.integers(2**31)), len(those), settings)
-        step = int(rng.integers(2**31))
-        fit = crowd.advance(compiled, step, start, {"value": value[those]}, nothing, weight, shared, settings)
-        x = fit.draws[:count, labels.index(k)]
+        start = _from_prior(program, made.label, int(rng.integers(2**31)), len(those), settings)
+        step, seen = int(rng.integers(2**31)), {"value": made.value[those]}
+        fit = crowd.advance(program.compiled, step, start, seen, nothing, weight, shared, settings)
+        x = fit.draws[:count, 0]
+        theta = program.theta(x.reshape(-1, x.shape[-1]), made.label).reshape(count, -1, made.theta.shape[1])
+        position.append(made.position(theta, those[:count]))
         log_evidence.append(fit.log_evidence[:count])
-        theta = program.theta(x.reshape(-1, x.shape[-1]), k).reshape(count, -1, len(declared))
-        position.append((theta < truth[those[:count], None]).mean(axis=1)[:, columns])
         done += count
         if report:
             report(f"fitting simulated data of {name}", done / simulations)
-    return Found(mine, np.concatenate(position), np.concatenate(log_evidence))
+    return Found(own_names(program.declared, name), np.concatenate(position), np.concatenate(log_evidence))
 
 
 def _from_prior(
-    program: Program, labels: Sequence[int], seed: int, sets: int, settings: inference.Settings
+    program: Program, label: int, seed: int, sets: int, settings: inference.Settings
 ) -> crowd.Crowd:
-    """Prior draws of some dynamics for every data set, as many as are kept at a temperature."""
-    islands, count = settings.islands, settings.chains // len(labels) * settings.steps * settings.sweeps
-    each = [program.prior(k, seed, sets * islands * count).reshape(sets, islands, count, -1) for k in labels]
-    return crowd.begin(np.stack(each, axis=1), FIRST_STEP, labels)
+    """Prior draws of one dynamic for every data set, as many as are kept at a temperature."""
+    islands, count = settings.islands, settings.chains * settings.steps * settings.sweeps
+    x = program.prior(label, seed, sets * islands * count).reshape(sets, 1, islands, count, -1)
+    return crowd.begin(x, FIRST_STEP, [label])
+
+
+def weighed(
+    program: Program,
+    name: str,
+    simulations: int,
+    seed: int = 1,
+    settings: inference.Settings = WEIGHED,
+    report: inference.Progress | None = None,
+) -> Found:
+    """As `positions`, with all dynamics fitted to each data set, one set at a time, as `update` fits.
+
+    Parameters
+    ----------
+    program
+        Prepared for one at a time.
+    """
+    rng = np.random.default_rng([seed, list(DYNAMICS).index(name)])
+    made = simulate(program, name, simulations, rng)
+    shared = model.data_values(program.declared) | {"weight": program.exact.astype(float)}
+    position, log_evidence = [], []
+    for i, value in enumerate(made.value):
+        own, fit_seed = {**shared, "value": value}, int(rng.integers(2**31))
+        fit = inference.sample(program.compiled, fit_seed, settings, own, draw_prior=program.draw_prior)
+        x = fit.draws[made.label]
+        theta = program.theta(x.reshape(-1, x.shape[-1]), made.label)
+        position.append(made.position(theta[None], np.array([i])))
+        log_evidence.append(fit.log_evidence)
+        if report:
+            report(f"fitting simulated data of {name}", (i + 1) / simulations)
+    return Found(own_names(program.declared, name), np.concatenate(position), np.array(log_evidence))
 
 
 def coverage(position: np.ndarray, level: float) -> np.ndarray:

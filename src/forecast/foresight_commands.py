@@ -149,11 +149,9 @@ def calibrate(
     def made(name: str, tell: Any) -> dict[str, Any]:
         if not program:
             tell(name, "compiling", 0.0)
-            program.append(calibration.prepare(rows))
-        report = partial(tell, name)
-        settings = calibration.WEIGHED if weights else calibration.SETTINGS
-        fits = calibration.positions(program[0], name, size, seed, settings, report, weights)
-        return calibration.record(name, fits, roles)
+            program.append(calibration.prepare(rows, together=not weights))
+        fit = calibration.weighed if weights else calibration.positions
+        return calibration.record(name, fit(program[0], name, size, seed, report=partial(tell, name)), roles)
 
     with progress_bar() as tell:
         for name in dynamic or DYNAMICS:
