@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import shutil
+from functools import partial
 from pathlib import Path
 
 import cloudpickle
@@ -579,17 +580,20 @@ def test_calibration_is_told_and_kept(command_line, tmp_path, monkeypatch, input
     names = list(model.parameters(["amdahl"], inputs.selection.rows))
     calls = []
 
-    def positions(program, name, size, seed, settings, report, rivals):
+    def fitted(dynamics, program, name, size, seed, report):
+        # All dynamics are fitted one data set at a time.
+        assert program == ("together" if dynamics == 1 else "alone")
         calls.append(name)
-        rng, fitted = np.random.default_rng(1), len(DYNAMICS) if rivals else 1
+        rng = np.random.default_rng(1)
         # Each truth has some nats more.
-        level = np.eye(len(DYNAMICS))[list(DYNAMICS).index(name), :fitted, None]
+        level = np.eye(len(DYNAMICS))[list(DYNAMICS).index(name), :dynamics, None]
         return calibration.Found(
-            names, rng.random((size, len(names))), level + 0.5 * rng.normal(size=(size, fitted, 4))
+            names, rng.random((size, len(names))), level + 0.5 * rng.normal(size=(size, dynamics, 4))
         )
 
-    monkeypatch.setattr(calibration, "prepare", lambda rows: None)
-    monkeypatch.setattr(calibration, "positions", positions)
+    monkeypatch.setattr(calibration, "prepare", lambda rows, together: "together" if together else "alone")
+    monkeypatch.setattr(calibration, "positions", partial(fitted, 1))
+    monkeypatch.setattr(calibration, "weighed", partial(fitted, len(DYNAMICS)))
     words = ["calibrate", "--dynamic", "amdahl", "--quick", "--store", tmp_path]
     code, out, err = command_line(*words, "--format", "json")
     assert code == 0, err
