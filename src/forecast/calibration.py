@@ -176,6 +176,8 @@ def weighed(
 ) -> Found:
     """As `positions`, with all dynamics fitted to each data set, one set at a time, as `update` fits.
 
+    A crowd that has to come from the prior takes longer, and its log evidence errs three times as much.
+
     Parameters
     ----------
     program
