@@ -95,16 +95,18 @@ class Simulated(NamedTuple):
 
     label: int
     """Index of the dynamic."""
-    columns: list[int]
-    """Places of its parameters among all."""
+    parameters: list[str]
+    """Its own."""
     theta: np.ndarray
-    """(simulation, parameter)"""
+    """All parameters, (simulation, parameter)."""
     value: np.ndarray
     """(simulation, row)"""
 
-    def position(self, theta: np.ndarray, those: np.ndarray) -> np.ndarray:
-        """Share of draws (set, draw, parameter) below the truths of those sets, (set, own parameter)."""
-        return (theta < self.theta[those, None]).mean(axis=1)[:, self.columns]
+    def position(self, program: Program, x: np.ndarray, those: np.ndarray) -> np.ndarray:
+        """Share of draws of sets (set, island, draw, dimension) below the truth, (set, own parameter)."""
+        theta = program.theta(x.reshape(-1, x.shape[-1]), self.label).reshape(len(x), -1, self.theta.shape[1])
+        below = (theta < self.theta[those, None]).mean(axis=1)
+        return below[:, [list(program.declared).index(n) for n in self.parameters]]
 
 
 def simulate(program: Program, name: str, simulations: int, rng: np.random.Generator) -> Simulated:
@@ -118,7 +120,7 @@ def simulate(program: Program, name: str, simulations: int, rng: np.random.Gener
     value = np.where(
         program.exact, [np.concatenate(parts) for parts in drawn], program.compiled.data["value"]
     )
-    return Simulated(k, [list(declared).index(n) for n in own_names(declared, name)], theta, value)
+    return Simulated(k, own_names(declared, name), theta, value)
 
 
 def positions(
@@ -147,14 +149,12 @@ def positions(
         start = _from_prior(program, made.label, int(rng.integers(2**31)), len(those), settings)
         step, seen = int(rng.integers(2**31)), {"value": made.value[those]}
         fit = crowd.advance(program.compiled, step, start, seen, nothing, weight, shared, settings)
-        x = fit.draws[:count, 0]
-        theta = program.theta(x.reshape(-1, x.shape[-1]), made.label).reshape(count, -1, made.theta.shape[1])
-        position.append(made.position(theta, those[:count]))
+        position.append(made.position(program, fit.draws[:count, 0], those[:count]))
         log_evidence.append(fit.log_evidence[:count])
         done += count
         if report:
             report(f"fitting simulated data of {name}", done / simulations)
-    return Found(own_names(program.declared, name), np.concatenate(position), np.concatenate(log_evidence))
+    return Found(made.parameters, np.concatenate(position), np.concatenate(log_evidence))
 
 
 def _from_prior(
@@ -190,13 +190,11 @@ def weighed(
     for i, value in enumerate(made.value):
         own, fit_seed = {**shared, "value": value}, int(rng.integers(2**31))
         fit = inference.sample(program.compiled, fit_seed, settings, own, draw_prior=program.draw_prior)
-        x = fit.draws[made.label]
-        theta = program.theta(x.reshape(-1, x.shape[-1]), made.label)
-        position.append(made.position(theta[None], np.array([i])))
+        position.append(made.position(program, fit.draws[None, made.label], np.array([i])))
         log_evidence.append(fit.log_evidence)
         if report:
             report(f"fitting simulated data of {name}", (i + 1) / simulations)
-    return Found(own_names(program.declared, name), np.concatenate(position), np.array(log_evidence))
+    return Found(made.parameters, np.concatenate(position), np.array(log_evidence))
 
 
 def coverage(position: np.ndarray, level: float) -> np.ndarray:
